@@ -151,6 +151,34 @@ pub fn dropped_name(name: &str, oid: i64) -> String {
     with_ending(name, &format!("_dropped_{oid}"))
 }
 
+/// Says to a person how to drop what had this name when it was looked at, under whichever name it has by now: who began to
+/// drop it may have been kept from it between the new name and the end.
+///
+/// ```
+/// use valerix_crds::restore_runner::drop_by_hand;
+///
+/// assert_eq!(
+///     drop_by_hand("orders", Some(16_384)),
+///     r#"DROP DATABASE IF EXISTS "orders"; DROP DATABASE IF EXISTS "orders_dropped_16384""#
+/// );
+/// ```
+pub fn drop_by_hand(name: &str, oid: Option<i64>) -> String {
+    let drop = |name: &str| format!("DROP DATABASE IF EXISTS {}", quoted(name));
+    match oid {
+        Some(oid) => format!("{}; {}", drop(name), drop(&dropped_name(name, oid))),
+        None => format!(
+            "{} (or {} followed by its OID)",
+            drop(name),
+            with_ending(name, "_dropped_")
+        ),
+    }
+}
+
+/// A name as a statement has it.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 /// Name of the database that was replaced: `<name>_before_<yyyymmdd>`, cut to what the server takes.
 pub fn previous_name(target: &str, slot: &str) -> String {
     with_ending(target, &format!("_before_{}", slot.replace('-', "")))

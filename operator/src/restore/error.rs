@@ -48,11 +48,13 @@ pub enum Error {
     },
     /// What was replaced could not be dropped.
     #[error(
-        "the Job {name} was to drop what was replaced and has failed: read its log, drop the database by hand, or delete the Job to have it tried again"
+        "the Job {name} was to drop what was replaced and has failed: read its log, drop the database by hand ({databases}), or delete the Job to have it tried again"
     )]
     DropFailed {
         /// Name of the Job.
         name: String,
+        /// What is left, by name.
+        databases: String,
     },
     /// The API server did not do as asked.
     #[error("failed to {action} {name}: {}", failure::sentence(source))]

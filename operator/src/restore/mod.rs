@@ -33,7 +33,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::{ResourceExt, runtime::controller::Action};
 use metrics::RestoreMetrics;
 pub use reason::Reason;
-use status::{Found, job_of, news, status};
+use status::{Found, job_of, news, not_dropped, status};
 use std::{sync::Arc, time::Duration};
 use stores::Stores;
 use valerix_crds::{Restore, RestorePhase, RestoreStatus};
@@ -189,7 +189,10 @@ impl Controller {
                 self.writer.children(build::build_drop(&plan), observed).await?;
                 Ok(())
             }
-            Some(job) if job_state(job) == JobState::Failed => Err(Error::DropFailed { name: job.name_any() }),
+            Some(job) if job_state(job) == JobState::Failed => Err(Error::DropFailed {
+                name: job.name_any(),
+                databases: not_dropped(status),
+            }),
             Some(_) => Ok(()),
         }
     }

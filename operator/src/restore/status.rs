@@ -16,7 +16,7 @@ use kube::ResourceExt;
 use valerix_crds::{
     ConditionStatus, Restore, RestoreDatabasePhase, RestoreJobStatus, RestorePhase, RestoreSourceStatus, RestoreStatus,
     names::condition::{COMPLETED, READY, STALLED},
-    restore_runner::{SOURCE_ENV, SourceArchive, job_name},
+    restore_runner::{SOURCE_ENV, SourceArchive, drop_by_hand, dropped_name, job_name, quoted},
 };
 
 /// What events of this kind are about.
@@ -153,21 +153,34 @@ fn left_open(status: &RestoreStatus) -> String {
         .filter(|database| database.phase >= RestoreDatabasePhase::Restoring);
     let texts: Vec<_> = begun
         .map(|database| {
-            let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
             let mut text = String::new();
-            if database.phase == RestoreDatabasePhase::Swapping && database.previous.is_some() {
+            if let Some(previous) = database.previous.as_deref().filter(|_| database.phase == RestoreDatabasePhase::Swapping) {
                 text.push_str(&format!(
-                    "; if {0} accepts no connections: ALTER DATABASE {0} ALLOW_CONNECTIONS true",
-                    quoted(&database.target)
+                    "; if {0} accepts no connections: ALTER DATABASE {0} ALLOW_CONNECTIONS true; if there is a database {1}, it is the old one, closed, and {0} the restored one",
+                    quoted(&database.target),
+                    quoted(previous)
                 ));
             }
             if let Some(staged) = &database.staged {
-                text.push_str(&format!("; left over: DROP DATABASE IF EXISTS {}", quoted(staged)));
+                text.push_str(&format!("; left over: {}", drop_by_hand(staged, database.oid)));
             }
             text
         })
         .collect();
     texts.concat()
+}
+
+/// What was replaced and is still there, under whichever name it has by now.
+pub fn not_dropped(status: &RestoreStatus) -> String {
+    let kept = status.databases.iter().filter(|database| !database.previous_dropped);
+    let names = kept.filter_map(|database| {
+        let previous = database.previous.as_ref()?;
+        Some(match database.previous_oid {
+            Some(oid) => format!("{previous}, or {} by now", dropped_name(previous, oid)),
+            None => previous.clone(),
+        })
+    });
+    names.collect::<Vec<_>>().join("; ")
 }
 
 fn word(status: &RestoreStatus, found: &Found<'_>) -> String {

@@ -12,6 +12,7 @@ use crate::{
 use serde::de::DeserializeOwned;
 use std::{ffi::OsStr, time::Duration};
 use tokio::process::Command;
+pub(crate) use valerix_crds::restore_runner::quoted as name;
 
 /// How long one statement may take where nothing else is said.
 pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -184,11 +185,6 @@ impl Session {
             code: None,
         })
     }
-}
-
-/// A name as SQL writes it.
-pub(crate) fn name(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A text as SQL writes it.

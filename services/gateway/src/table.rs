@@ -51,7 +51,7 @@ type OfHosts = HashMap<Box<str>, Vec<Arc<RouteEntry>>>;
 struct Alike {
     /// By host, in lower case.
     of_host: Option<Box<OfHosts>>,
-    of_any: Vec<Arc<RouteEntry>>,
+    of_any: Box<[Arc<RouteEntry>]>,
 }
 
 /// One route, ready to be used. There may be thousands of them: what most have none of is behind a pointer.
@@ -59,10 +59,7 @@ pub struct RouteEntry {
     /// Its name in metrics.
     pub name: RouteName,
     prefix: Arc<str>,
-    /// Any where it names none.
-    methods: Box<[Method]>,
-    headers: Box<[HeaderMatch]>,
-    rewrite: Option<Box<str>>,
+    special: Option<Box<Special>>,
     /// Who may ask; none where no token is looked at.
     pub access: Option<Access>,
     /// What browsers are told; none where pages of other origins may not use it.
@@ -71,6 +68,15 @@ pub struct RouteEntry {
     pub upstream: Arc<Upstream>,
     /// How they are passed on.
     pub sending: Sending,
+}
+
+/// What few routes say.
+#[derive(PartialEq)]
+struct Special {
+    /// Any where it names none.
+    methods: Box<[Method]>,
+    headers: Box<[HeaderMatch]>,
+    rewrite: Option<Box<str>>,
 }
 
 /// Extension of a request: where it goes, by the table that was in force when it came.
@@ -127,15 +133,19 @@ impl Table {
         let mut entries: Vec<_> = document.routes.into_iter().filter_map(entry).collect();
         entries.sort_by_key(|(_, route)| std::cmp::Reverse(route.weight()));
         let mut routes = HashMap::<Arc<str>, Alike>::new();
+        let mut of_any = HashMap::<_, Vec<_>>::new();
         for (host, route) in entries {
-            let alike = routes.entry(Arc::clone(&route.prefix)).or_default();
+            let prefix = Arc::clone(&route.prefix);
             match host {
                 Some(host) => {
-                    let of_host = alike.of_host.get_or_insert_default();
+                    let of_host = routes.entry(prefix).or_default().of_host.get_or_insert_default();
                     of_host.entry(host.into_boxed_str()).or_default().push(route);
                 }
-                None => alike.of_any.push(route),
+                None => of_any.entry(prefix).or_default().push(route),
             }
+        }
+        for (prefix, of_any) in of_any {
+            routes.entry(prefix).or_default().of_any = of_any.into_boxed_slice();
         }
         Self {
             hash: Some(hash),
@@ -150,8 +160,8 @@ impl Table {
     /// The routes of that prefix and host; without a host those of any.
     fn alike(&self, prefix: &str, host: Option<&str>) -> impl Iterator<Item = &Arc<RouteEntry>> {
         let routes = self.routes.get(prefix).and_then(|alike| match host {
-            Some(host) => alike.of_host.as_ref()?.get(host),
-            None => Some(&alike.of_any),
+            Some(host) => alike.of_host.as_ref()?.get(host).map(Vec::as_slice),
+            None => Some(&*alike.of_any),
         });
         routes.into_iter().flatten()
     }
@@ -171,7 +181,9 @@ impl Table {
             let alike = self.routes.get(prefix)?;
             let of_host = alike.of_host.as_ref().and_then(|of_host| of_host.get(host.as_ref()));
             let of_host = of_host.into_iter().flatten();
-            of_host.chain(&alike.of_any).find(|route| route.fits(method, headers))
+            of_host
+                .chain(alike.of_any.iter())
+                .find(|route| route.fits(method, headers))
         };
         prefixes(path, self.longest).find_map(of_prefix)
     }
@@ -242,22 +254,13 @@ impl PartialEq for RouteEntry {
         let Self {
             name,
             prefix,
-            methods,
-            headers,
-            rewrite,
+            special,
             access,
             cors,
             upstream,
             sending,
         } = self;
-        (name.as_str(), prefix, methods, headers, rewrite)
-            == (
-                other.name.as_str(),
-                &other.prefix,
-                &other.methods,
-                &other.headers,
-                &other.rewrite,
-            )
+        (name.as_str(), prefix, special) == (other.name.as_str(), &other.prefix, &other.special)
             && (access, cors, sending) == (&other.access, &other.cors, &other.sending)
             && Arc::ptr_eq(upstream, &other.upstream)
     }
@@ -278,13 +281,17 @@ impl RouteEntry {
             methods,
             headers,
         } = route.matches;
+        let special = Special {
+            methods: methods.iter().filter_map(|method| method.parse().ok()).collect(),
+            headers: headers.into(),
+            rewrite: route.rewrite_prefix.map(String::into_boxed_str),
+        };
+        let says_more = !special.methods.is_empty() || !special.headers.is_empty() || special.rewrite.is_some();
         Self {
             cors,
             name: RouteName::new(&route.name),
             prefix: path_prefix.into(),
-            methods: methods.iter().filter_map(|method| method.parse().ok()).collect(),
-            headers: headers.into(),
-            rewrite: route.rewrite_prefix.map(String::into_boxed_str),
+            special: says_more.then(|| Box::new(special)),
             access,
             upstream,
             sending: Sending {
@@ -296,24 +303,31 @@ impl RouteEntry {
 
     /// The more a route says beside its prefix and host, the earlier it is looked at.
     fn weight(&self) -> (bool, usize) {
-        (!self.methods.is_empty(), self.headers.len())
+        let special = self.special.as_ref();
+        special.map_or((false, 0), |special| {
+            (!special.methods.is_empty(), special.headers.len())
+        })
     }
 
     /// Whether a request of its prefix and host fits it.
     fn fits(&self, method: &Method, headers: &HeaderMap) -> bool {
+        let Some(special) = &self.special else {
+            return true;
+        };
         let has = |HeaderMatch { name, value }: &HeaderMatch| {
             headers
                 .get_all(name)
                 .iter()
                 .any(|found| found.as_bytes() == value.as_bytes())
         };
-        (self.methods.is_empty() || self.methods.contains(method)) && self.headers.iter().all(has)
+        (special.methods.is_empty() || special.methods.contains(method)) && special.headers.iter().all(has)
     }
 
     /// The target of a request that fits, as the service behind knows it.
     #[must_use]
     pub fn rewrite(&self, uri: &Uri) -> Uri {
-        let Some(rewrite) = &self.rewrite else {
+        let rewrite = self.special.as_ref().and_then(|special| special.rewrite.as_ref());
+        let Some(rewrite) = rewrite else {
             return uri.clone();
         };
         let rest = rest(uri.path(), &self.prefix).unwrap_or_default();

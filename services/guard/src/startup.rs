@@ -43,6 +43,7 @@ const THREADS: usize = 2;
 pub struct Guard {
     config: Config,
     resilience: Resilience,
+    keys: Keys,
     end: CancellationToken,
     inbound: Vec<Listener>,
     outbound: Vec<Listener>,
@@ -140,8 +141,9 @@ impl Guard {
             }
             None => Store::memory(bounds.kept),
         };
+        let keys = Keys::new(&resilience, store, bounds.keyed);
         let shared = Shared {
-            keys: Keys::new(&resilience, store, bounds.keyed),
+            keys: keys.clone(),
             unsent: Unsent::at_most(bounds.unsent),
             places: Arc::new(Semaphore::new(bounds.requests)),
         };
@@ -187,6 +189,7 @@ impl Guard {
         Ok(Self {
             config,
             resilience,
+            keys,
             end,
             inbound,
             outbound,
@@ -268,6 +271,9 @@ impl Guard {
         close_inbound.cancel();
         let in_time = tokio::time::timeout_at(end, async {
             while inbound.join_next().await.is_some() {}
+            // What was asked with a key is done although its client has left, and its answer kept: an application that takes
+            // nothing new any more may still be at it.
+            self.keys.settled().await;
             close_outbound.cancel();
             while outbound.join_next().await.is_some() {}
             // Requests whose callers have gone, upgrades and relays.

@@ -1,6 +1,7 @@
 //! How often memory is asked for on behalf of a request. A program of its own: what other tests take would count too.
 #![allow(
     dead_code,
+    unused_imports,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -16,12 +17,11 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use support::Setup;
 use valerix_policy::Policy;
 use valerix_policy::guard::Protocol;
-use valerix_proxy::testing::{ask_for_a_kilobyte, kilobytes};
+use valerix_proxy::testing::{kilobytes, memory_is_asked_for};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const REQUESTS: usize = 1_000;
 const REQUEST: &[u8] = b"GET /small HTTP/1.1\r\nHost: shop\r\nAccept: */*\r\n\r\n";
 /// What hyper takes for both of its ends is the most of it.
 const MOST: usize = 18;
@@ -34,20 +34,9 @@ async fn a_request_asks_for_memory_a_few_times() {
         .start()
         .await;
     let mut client = guard.connect().await;
-    let mut taken = 0;
-    // The first time opens connections and whatever else is kept.
-    for _ in 0..2 {
-        let before = ALLOCATOR.stats();
-        for _ in 0..REQUESTS {
-            ask_for_a_kilobyte(&mut client, REQUEST).await;
-        }
-        let after = ALLOCATOR.stats();
-        taken = after.allocations + after.reallocations - before.allocations - before.reallocations;
-    }
-    let each = taken / REQUESTS;
-    eprintln!("{taken} times for {REQUESTS} requests");
-    assert!(
-        each <= MOST,
-        "memory is asked for {each} times for a request, which is more than {MOST}"
-    );
+    let taken = || {
+        let stats = ALLOCATOR.stats();
+        stats.allocations + stats.reallocations
+    };
+    memory_is_asked_for(MOST, &mut client, REQUEST, taken).await;
 }

@@ -4,7 +4,7 @@ mod kills;
 
 use super::*;
 use crate::{
-    fake_api::FakeApi,
+    fake_api::{FakeApi, Recorded},
     runtime::{Clients, Identity, Scope},
 };
 use serde_json::{Value, json};
@@ -172,7 +172,7 @@ async fn a_job_that_is_deleted_is_never_made_again() {
         &api,
         json!({
             "phase": "Swapping", "podUID": "pod",
-            "databases": [{"name": "orders", "as": "orders", "phase": "Swapping", "staged": "orders_restore_20260821", "previous": "orders_before_20260821"}],
+            "databases": [{"name": "orders", "as": "orders", "phase": "Swapping", "staged": "orders_restore_20260821", "oid": 16384, "previous": "orders_before_20260821"}],
         }),
     );
     api.delete(JOB);
@@ -181,11 +181,13 @@ async fn a_job_that_is_deleted_is_never_made_again() {
         .await;
     assert_eq!(restore["status"]["phase"], "Failed");
     let message = restore["status"]["message"].as_str().unwrap();
-    assert!(
-        message.contains("ALTER DATABASE \"orders\" ALLOW_CONNECTIONS true")
-            && message.contains("DROP DATABASE IF EXISTS \"orders_restore_20260821\""),
-        "{message}"
-    );
+    for text in [
+        "ALTER DATABASE \"orders\" ALLOW_CONNECTIONS true",
+        "if there is a database \"orders_before_20260821\", it is the old one",
+        "DROP DATABASE IF EXISTS \"orders_restore_20260821\"; DROP DATABASE IF EXISTS \"orders_restore_20260821_dropped_16384\"",
+    ] {
+        assert!(message.contains(text), "`{text}` in `{message}`");
+    }
     assert_eq!(made(&api), 1);
 }
 
@@ -256,7 +258,7 @@ async fn what_was_replaced_is_dropped_when_its_time_has_come() {
     let _operator = begun(&api).await;
     let completed = |until: &str| {
         json!({"phase": "Completed", "reason": "Restored", "podUID": "pod", "databases": [
-            {"name": "orders", "as": "orders", "phase": "Completed", "previous": "orders_before_20260821", "previousUntil": until}]})
+            {"name": "orders", "as": "orders", "phase": "Completed", "previous": "orders_before_20260821", "previousOid": 16384, "previousUntil": until}]})
     };
     report(&api, completed("2026-08-28T12:00:00Z"));
     api.until(RESTORE, |restore| shows(restore, "Ready", "True", "Restored"))
@@ -269,6 +271,23 @@ async fn what_was_replaced_is_dropped_when_its_time_has_come() {
         job["spec"]["template"]["spec"]["containers"][0]["args"],
         json!(["restore", "--drop-previous"])
     );
+    // Whoever drops by hand what this Job could not is told of both names.
+    let failed = json!({"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "too many"});
+    api.merge(
+        &format!("{DROP_JOB}/status"),
+        json!({"status": {"conditions": [failed]}}),
+    );
+    let left = "orders_before_20260821, or orders_before_20260821_dropped_16384 by now";
+    let is_told = |request: &Recorded| {
+        let note = request.body["note"].as_str().unwrap_or_default();
+        request.body["reason"] == "DropFailed" && note.contains(left)
+    };
+    let told = tokio::time::timeout(Duration::from_secs(10), async {
+        while !api.requests().iter().any(is_told) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    told.await.expect("an event says what is left");
     report(
         &api,
         json!({"databases": [{"name": "orders", "as": "orders", "phase": "Completed", "previous": "x", "previousUntil": "2026-08-21T11:59:59Z", "previousDropped": true}]}),

@@ -19,7 +19,7 @@ use std::{
 use tokio::time::Instant;
 use valerix_crds::{
     RestoreDatabasePhase, RestoreDatabaseStatus,
-    restore_runner::{dropped_name, mark_of},
+    restore_runner::{drop_by_hand, dropped_name, mark_of},
 };
 
 /// How often the renames are tried: a session may have begun just before the old database was closed.
@@ -254,7 +254,7 @@ fn by_hand(databases: &[RestoreDatabaseStatus], why: impl Display) -> String {
             let drop = database
                 .staged
                 .as_ref()
-                .map(|staged| format!("DROP DATABASE IF EXISTS {}", name(staged)));
+                .map(|staged| drop_by_hand(staged, database.oid));
             [open, drop].into_iter().flatten()
         })
         .collect();

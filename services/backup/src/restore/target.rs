@@ -200,19 +200,19 @@ impl Target {
                 answer?;
             }
         }
-        self.drop_for_good(database, &dropped).await
+        self.drop_for_good(&dropped).await
     }
 
     /// The same of one that an earlier pod has renamed already: the name that it had may be another one's by now.
     pub(crate) async fn drop_renamed(&self, database: &str, oid: i64) -> Result<(), sql::Error> {
         self.end_sessions_of(oid).await?;
-        self.drop_for_good(database, &dropped_name(database, oid)).await
+        self.drop_for_good(&dropped_name(database, oid)).await
     }
 
-    async fn drop_for_good(&self, database: &str, dropped: &str) -> Result<(), sql::Error> {
+    async fn drop_for_good(&self, dropped: &str) -> Result<(), sql::Error> {
         self.admin
             .execute_within(
-                &format!("drop the database {database}"),
+                &format!("drop the database {dropped}"),
                 &format!("DROP DATABASE IF EXISTS {}", name(dropped)),
                 LONG,
             )

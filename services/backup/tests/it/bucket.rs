@@ -251,14 +251,7 @@ async fn two_pods_of_one_slot_put_one_archive() {
     // Nothing but the record keeps them apart.
     bucket.store.ignore_conditions();
     let (first, second) = (bucket.harness.pod("one"), bucket.harness.pod("two"));
-    let (first, second) = tokio::join!(bucket.harness.ended(first, "one"), bucket.harness.ended(second, "two"));
-    assert_eq!(
-        (first.code, second.code),
-        (Some(0), Some(0)),
-        "{}\n{}",
-        first.log,
-        second.log
-    );
+    bucket.harness.both_end_well((first, "one"), (second, "two")).await;
     bucket.assert_agreement();
     assert_eq!(bucket.status()["upload"]["conditionalWrites"], "Ignored");
     database.drop().await;

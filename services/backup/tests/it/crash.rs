@@ -74,14 +74,7 @@ async fn two_pods_of_one_slot_store_one_archive() {
     let database = Database::new("orders", SMALL).await;
     let harness = Harness::new(&[("orders", &database.name)]).await;
     let (first, second) = (harness.pod("one"), harness.pod("two"));
-    let (first, second) = tokio::join!(harness.ended(first, "one"), harness.ended(second, "two"));
-    assert_eq!(
-        (first.code, second.code),
-        (Some(0), Some(0)),
-        "{}\n{}",
-        first.log,
-        second.log
-    );
+    let (first, second) = harness.both_end_well((first, "one"), (second, "two")).await;
     harness.assert_agreement();
     let stored = [&first, &second]
         .iter()
@@ -162,14 +155,7 @@ async fn what_was_withdrawn_of_a_pod_says_nothing_about_its_next_hold() {
     again.bitten.notified().await;
     release.release.notify_one();
     again.release.notify_one();
-    let (first, second) = tokio::join!(harness.ended(paused, "paused"), harness.ended(heir, "heir"));
-    assert_eq!(
-        (first.code, second.code),
-        (Some(0), Some(0)),
-        "{}\n{}",
-        first.log,
-        second.log
-    );
+    harness.both_end_well((paused, "paused"), (heir, "heir")).await;
     harness.assert_agreement();
     assert_eq!(harness.record()["status"]["phase"], "Completed");
     database.drop().await;

@@ -114,12 +114,7 @@ async fn in_a_bucket_only_this_policys_objects_go_and_a_refusal_is_the_last_word
 
     harness.s3_secret("credentials", "accessKeyId", ACCESS_KEY);
     // A store that is away for a moment is asked again.
-    store.be_away(true);
-    let back = store.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        back.be_away(false);
-    });
+    store.be_away_for(3);
     let (ended, word) = remove(&harness).await;
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     assert_eq!(store.archives(), kept);

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 use tokio::process::{Child, Command};
+pub use valerix_crds::restore_runner::quoted;
 
 /// 2026-08-21T00:00:00Z in minutes since the epoch.
 pub const MINUTES: i64 = 29_787_840;
@@ -205,6 +206,13 @@ impl Harness {
         self.ended(self.pod(uid), uid).await
     }
 
+    /// Waits for two pods, both of which end well.
+    pub async fn both_end_well(&self, one: (Child, &str), other: (Child, &str)) -> (Ended, Ended) {
+        let (one, other) = tokio::join!(self.ended(one.0, one.1), self.ended(other.0, other.1));
+        assert_eq!((one.code, other.code), (Some(0), Some(0)), "{}\n{}", one.log, other.log);
+        (one, other)
+    }
+
     pub fn record(&self) -> Value {
         self.api.record(RECORD)
     }
@@ -307,10 +315,6 @@ impl Database {
         self.administer(&format!("DROP DATABASE {} WITH (FORCE)", quoted(&self.name)))
             .await;
     }
-}
-
-pub fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 pub const SMALL: &str = "CREATE TABLE t (id int PRIMARY KEY, note text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 500) i;";

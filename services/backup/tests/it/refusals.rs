@@ -89,9 +89,8 @@ async fn a_wrong_password_fails_at_once_and_names_the_database() {
     let database = Database::new("good", SMALL).await;
     let harness = Harness::new(&[("good", &database.name), ("locked", "x")]).await;
     harness.secret(1, "port", &refusing_server().await.to_string());
-    let begun = std::time::Instant::now();
     let ended = harness.run("pod").await;
-    assert!(begun.elapsed() < Duration::from_secs(15));
+    assert!(!ended.log.contains("trying again"), "{}", ended.log);
     harness.assert_failed(
         &ended,
         20,
@@ -367,9 +366,13 @@ async fn a_missing_record_is_awaited_until_the_deadline() {
     assert!(ended.log.contains("was not there before the deadline"), "{}", ended.log);
 
     harness.spec["job"] = json!({"deadline": "2m"});
+    // Its first look has found none when the record comes.
+    let steps = harness.api.steps();
+    steps.stop_at(2);
     let pod = harness.pod("in-time");
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    steps.bitten().await;
     harness.put_record("nightly-20260822", "2026-08-22");
+    steps.release().await;
     let ended = harness.ended(pod, "in-time").await;
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     assert_eq!(harness.api.record("nightly-20260822")["status"]["phase"], "Completed");

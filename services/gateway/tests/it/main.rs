@@ -9,6 +9,7 @@
 mod cors;
 mod dashboard;
 mod documents;
+mod drain;
 mod edge;
 mod grpc;
 mod https;

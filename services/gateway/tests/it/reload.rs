@@ -47,11 +47,7 @@ async fn routes_change_under_load_and_no_request_fails() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gateway.v1.json");
     publish(&file, &document("/a", address).to_string());
-    let setup = Setup::new().change(|config| {
-        config.upstreams.clear();
-        config.gateway_config = Some(file.clone());
-    });
-    let gateway = Arc::new(setup.start().await.server);
+    let gateway = Arc::new(Setup::new().following(&file).start().await.server);
     let (done, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let clients: Vec<_> = (0..8)
         .map(|_| {
@@ -88,11 +84,7 @@ async fn requests_go_on_while_thousands_of_routes_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gateway.v1.json");
     publish(&file, &document("/a", address).to_string());
-    let setup = Setup::new().change(|config| {
-        config.upstreams.clear();
-        config.gateway_config = Some(file.clone());
-    });
-    let gateway = setup.start().await.server;
+    let gateway = Setup::new().following(&file).start().await.server;
     let route = |number: u32| {
         let name = format!("n{number}");
         json!({"name": name, "match": {"pathPrefix": format!("/{name}")}, "target": "order"})
@@ -126,11 +118,7 @@ async fn bad_routes_are_told_and_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gateway.v1.json");
     publish(&file, &document("/a", address).to_string());
-    let setup = Setup::new().change(|config| {
-        config.upstreams.clear();
-        config.gateway_config = Some(file.clone());
-    });
-    let gateway = setup.start().await.server;
+    let gateway = Setup::new().following(&file).start().await.server;
     let good = routes_of(&gateway).await;
     let mut twin = document("/a", address);
     twin["routes"][0]["match"]["pathPrefix"] = json!("/a");
@@ -191,11 +179,7 @@ async fn without_good_routes_it_is_not_ready_and_then_it_is() {
     let address = serve(Router::new().fallback(any(|| std::future::ready("fine")))).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gateway.v1.json");
-    let setup = Setup::new().change(|config| {
-        config.upstreams.clear();
-        config.gateway_config = Some(file.clone());
-    });
-    let server = setup.bind().await;
+    let server = Setup::new().following(&file).bind().await;
     let base = format!("http://{}", server.address());
     let starting = tokio::spawn(TestServer::start(server));
     let refused = eventually("it listens", || async {

@@ -52,7 +52,7 @@ async fn a_large_answer_passes_through_little_memory() {
         .await
         .unwrap();
     assert!(read_head(&mut client).await.starts_with("HTTP/1.1 200"));
-    let before = resident();
+    let before = resident("self");
     // A reader that looks away holds the sender back: what it does not take is not read either.
     let mut taken = 0;
     let mut most = 0;
@@ -61,7 +61,7 @@ async fn a_large_answer_passes_through_little_memory() {
         let read = client.read(&mut buffer).await.unwrap() as u64;
         assert!(read > 0, "the answer ended after {taken} bytes");
         taken += read;
-        most = most.max(resident());
+        most = most.max(resident("self"));
     }
     assert_eq!(taken, LARGE);
     let held = most.saturating_sub(before);
@@ -79,12 +79,12 @@ async fn a_large_upload_passes_through_little_memory() {
     let mut client = gateway.connect().await;
     let head = format!("POST /large HTTP/1.1\r\nHost: shop\r\nConnection: close\r\nContent-Length: {LARGE}\r\n\r\n");
     client.write_all(head.as_bytes()).await.unwrap();
-    let before = resident();
+    let before = resident("self");
     let mut most = 0;
     let part = vec![7; 1024 * 1024];
     for _ in 0..LARGE / part.len() as u64 {
         client.write_all(&part).await.unwrap();
-        most = most.max(resident());
+        most = most.max(resident("self"));
     }
     let answer = read_head(&mut client).await;
     assert!(answer.contains(&format!("x-read: {LARGE}")), "{answer}");

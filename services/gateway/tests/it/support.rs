@@ -1,18 +1,19 @@
 //! A gateway whose targets are what a test makes of them.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 use axum::Router;
 use clap::Parser;
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use valerix_gateway::config::Config;
 use valerix_gateway::startup::build;
 use valerix_kit::service::Server;
 use valerix_kit::testing::{TestServer, free_port, service_args};
+use valerix_proxy::testing::exchange;
+pub use valerix_proxy::testing::{raw, read_head, resident};
 
 /// More than anything in a test takes that works.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -67,13 +68,19 @@ impl Setup {
     }
 
     /// With the routes of this file, whose targets are where it says.
-    pub fn document(mut self, document: &Value) -> Self {
-        self.config.upstreams.clear();
+    pub fn document(self, document: &Value) -> Self {
         let folder = self.config.service.state_dir.clone();
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("gateway.v1.json");
         std::fs::write(&file, document.to_string()).unwrap();
-        self.change(|config| config.gateway_config = Some(file))
+        self.following(&file)
+    }
+
+    /// With the routes of this file, whatever it says by then.
+    pub fn following(mut self, file: &Path) -> Self {
+        self.config.upstreams.clear();
+        self.config.gateway_config = Some(file.to_owned());
+        self
     }
 
     /// What is compiled in, with another policy of one target.
@@ -113,14 +120,7 @@ impl Gateway {
 
     /// What comes back for these bytes until the connection ends.
     pub async fn exchange(&self, bytes: &[u8]) -> String {
-        let mut stream = self.connect().await;
-        // A gateway that refuses may close before all was written.
-        let _ = stream.write_all(bytes).await;
-        let mut answer = Vec::new();
-        let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
-        let text = String::from_utf8_lossy(&answer).into_owned();
-        assert!(read.is_ok(), "the connection stays open after: {text}");
-        text
+        exchange(self.address, bytes).await
     }
 }
 
@@ -130,40 +130,4 @@ pub async fn serve(router: Router) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     address
-}
-
-/// A service that does with each connection what the test says.
-pub async fn raw<F>(handle: impl Fn(TcpStream) -> F + Send + Sync + 'static) -> SocketAddr
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let handle = Arc::new(handle);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(handle(stream));
-        }
-    });
-    address
-}
-
-/// Reads the head of a message, and nothing after it.
-pub async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        match stream.read(&mut byte).await {
-            Ok(1) => head.push(byte[0]),
-            _ => break,
-        }
-    }
-    String::from_utf8_lossy(&head).into_owned()
-}
-
-/// Bytes of memory that this process occupies.
-pub fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4_096
 }

@@ -23,6 +23,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 use valerix_kit::problem::Problem;
 use valerix_policy::{Idempotency, Route};
@@ -44,6 +45,8 @@ pub struct Keys {
     store: Arc<Store>,
     /// Bytes that requests may still have that are read and not passed on yet.
     room: Arc<Semaphore>,
+    /// Those whose answers are not kept yet.
+    under_way: TaskTracker,
 }
 
 /// A request with a key.
@@ -81,7 +84,14 @@ impl Keys {
             resilience: resilience.clone(),
             store: Arc::new(store),
             room: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+            under_way: TaskTracker::new(),
         }
+    }
+
+    /// Returns once no request with a key is under way, those whose clients have left among them, and none comes any more.
+    pub async fn settled(&self) {
+        self.under_way.close();
+        self.under_way.wait().await;
     }
 
     /// The answer to a request, which `pass` asks the application for where it has not been given before.
@@ -124,6 +134,7 @@ impl Keys {
     where
         F: Future<Output = Response>,
     {
+        let _under_way = self.under_way.token();
         let Keyed { place, settings } = keyed;
         let (parts, body) = request.into_parts();
         // What it has of the room, until it was answered.

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use valerix_policy::guard::Protocol;
 
-use super::support::{PATIENCE, Setup, closed, echo, eventually, say, serve};
+use super::support::{PATIENCE, Setup, closed, echo, eventually, read_head, say, serve};
 
 #[tokio::test]
 async fn what_is_in_flight_ends_and_may_still_call_others() {
@@ -91,6 +91,50 @@ async fn what_was_upgraded_or_relayed_is_closed_at_the_end_of_the_grace() {
     tokio::time::timeout(PATIENCE, &mut guard.ended).await.unwrap().unwrap();
 }
 
+/// The application takes nothing new from the moment on at which it was told to end, and finishes what it has begun.
+#[tokio::test]
+async fn what_was_asked_with_a_key_is_waited_for_although_its_client_has_left() {
+    for (grace, answers) in [(Duration::from_millis(400), false), (Duration::from_secs(600), true)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (entered, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (called, released) = (Arc::clone(&entered), Arc::clone(&go_on));
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            drop(listener);
+            read_head(&mut stream).await;
+            called.notify_one();
+            released.notified().await;
+            let answer = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+        });
+        let mut guard = Setup::new()
+            .inbound("http", Protocol::Http, address)
+            .policy(|policy| policy.inbound.idempotency.required_routes = vec!["POST /orders".to_owned()])
+            .change(|config| config.service.drain_timeout = grace)
+            .start()
+            .await;
+        let mut client = guard.connect().await;
+        let request = b"POST /orders HTTP/1.1\r\nHost: shop\r\nIdempotency-Key: one\r\nContent-Length: 0\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        entered.notified().await;
+        drop(client);
+        let began = Instant::now();
+        guard.stop.cancel();
+        if answers {
+            let port = *guard.inbound.values().next().unwrap();
+            eventually("nothing new is taken", || async {
+                TcpStream::connect(port).await.err()
+            })
+            .await;
+            assert!(!guard.ended.is_finished());
+            go_on.notify_one();
+        }
+        tokio::time::timeout(PATIENCE, &mut guard.ended).await.unwrap().unwrap();
+        assert!(answers || began.elapsed() >= grace, "{:?}", began.elapsed());
+    }
+}
+
 #[tokio::test]
 async fn nobody_waits_for_an_application_that_is_gone() {
     let address = super::support::nobody();
@@ -105,7 +149,7 @@ async fn nobody_waits_for_an_application_that_is_gone() {
         .await;
     let mut idle = guard.connect().await;
     idle.write_all(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await.unwrap();
-    assert!(super::support::read_head(&mut idle).await.starts_with("HTTP/1.1 503"));
+    assert!(read_head(&mut idle).await.starts_with("HTTP/1.1 503"));
     guard.stop.cancel();
     tokio::time::timeout(PATIENCE, &mut guard.ended).await.unwrap().unwrap();
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -213,6 +212,7 @@ impl Drop for Running {
 }
 
 pub use valerix_kit::testing::eventually;
+pub use valerix_proxy::testing::{raw, read_head, resident};
 
 fn publish(folder: &Path, name: &str, text: &str) {
     std::fs::write(folder.join("new"), text).unwrap();
@@ -234,22 +234,6 @@ pub fn serve_on(listener: TcpListener, router: Router) -> SocketAddr {
         limits,
         CancellationToken::new(),
     ));
-    address
-}
-
-/// A service that does with each connection what the test says.
-pub async fn raw<F>(handle: impl Fn(TcpStream) -> F + Send + Sync + 'static) -> SocketAddr
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let handle = Arc::new(handle);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(handle(stream));
-        }
-    });
     address
 }
 
@@ -281,24 +265,4 @@ pub async fn closed(stream: &mut TcpStream) -> String {
     let end = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
     assert!(end.is_ok(), "the connection stays open");
     String::from_utf8_lossy(&rest).into_owned()
-}
-
-/// Reads the head of a message, and nothing after it.
-pub async fn read_head(stream: &mut TcpStream) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        match stream.read(&mut byte).await {
-            Ok(1) => head.push(byte[0]),
-            _ => break,
-        }
-    }
-    String::from_utf8_lossy(&head).into_owned()
-}
-
-/// Bytes of memory that a process occupies.
-pub fn resident(process: &str) -> u64 {
-    let statm = std::fs::read_to_string(format!("/proc/{process}/statm")).unwrap();
-    let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4_096
 }

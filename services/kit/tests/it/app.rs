@@ -30,12 +30,14 @@ pub struct App {
     pub address: SocketAddr,
     pub stop: CancellationToken,
     pub task: tokio::task::JoinHandle<()>,
+    /// Told when a request for `/slow` has come, which waits to be released.
+    pub entered: Arc<Notify>,
     pub release: Arc<Notify>,
     pub client: reqwest::Client,
 }
 
 pub async fn spawn(args: ServiceArgs, service: Service) -> App {
-    let release = Arc::new(Notify::new());
+    let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let routes = Router::new()
         .route("/things", post(|Json(_): Json<Thing>| async { "ok" }))
         .route(
@@ -74,12 +76,15 @@ pub async fn spawn(args: ServiceArgs, service: Service) -> App {
         )
         .route(
             "/slow",
-            get(|State(release): State<Arc<Notify>>| async move {
-                release.notified().await;
-                "done"
-            }),
+            get(
+                |State((entered, release)): State<(Arc<Notify>, Arc<Notify>)>| async move {
+                    entered.notify_one();
+                    release.notified().await;
+                    "done"
+                },
+            ),
         )
-        .with_state(release.clone());
+        .with_state((entered.clone(), release.clone()));
     assert_eq!(args.report_port, 0);
     let server = service.bind(routes).await.unwrap();
     let (address, report) = (server.address(), server.report_address());
@@ -92,6 +97,7 @@ pub async fn spawn(args: ServiceArgs, service: Service) -> App {
         address,
         stop,
         task,
+        entered,
         release,
         client,
     }

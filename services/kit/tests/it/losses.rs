@@ -90,6 +90,16 @@ fn persistent(port: u16, folder: &Path) -> OwnRedis {
     OwnRedis::start_with(port, &["--dir", folder.to_str().unwrap()])
 }
 
+/// Has the Redis at this port write down what it has.
+async fn save(port: u16) {
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).unwrap();
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&patient_redis())
+        .await
+        .unwrap();
+    let _: () = redis::cmd("SAVE").query_async(&mut connection).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_came_after_the_last_save_is_published_again_and_no_more() {
     let port = free_port();
@@ -105,12 +115,7 @@ async fn what_came_after_the_last_save_is_published_again_and_no_more() {
         .await
         .unwrap();
     look(&republisher).await;
-    let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).unwrap();
-    let mut connection = client
-        .get_multiplexed_async_connection_with_config(&patient_redis())
-        .await
-        .unwrap();
-    let _: () = redis::cmd("SAVE").query_async(&mut connection).await.unwrap();
+    save(port).await;
     publish(&world, &["lost", "too"]).await;
     assert_eq!(found(&world, "before").await, ["lost", "old", "older", "too"]);
 
@@ -173,12 +178,7 @@ async fn what_had_waited_for_long_when_it_was_published_and_lost_is_published_ag
         .await
         .unwrap();
     look(&republisher).await;
-    let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).unwrap();
-    let mut connection = client
-        .get_multiplexed_async_connection_with_config(&patient_redis())
-        .await
-        .unwrap();
-    let _: () = redis::cmd("SAVE").query_async(&mut connection).await.unwrap();
+    save(port).await;
     assert_eq!(world.relay().publish_batch().await.unwrap(), 1);
     drop(redis);
     let _redis = persistent(port, &folder);

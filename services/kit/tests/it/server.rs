@@ -184,6 +184,7 @@ async fn a_drain_finishes_what_is_in_flight_and_takes_nothing_new() {
     let service = Service::new(&args).await.unwrap();
     let app = spawn(args, service).await;
     let slow = tokio::spawn(app.client.get(format!("{}/slow", app.base)).send());
+    app.entered.notified().await;
     let mut idle = TcpStream::connect(app.address).await.unwrap();
     idle.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         .await
@@ -226,21 +227,7 @@ async fn a_request_that_takes_longer_than_the_drain_is_cut() {
     let service = Service::new(&args).await.unwrap();
     let app = spawn(args, service).await;
     let slow = tokio::spawn(app.client.get(format!("{}/slow", app.base)).send());
-    let metrics = || async {
-        let text = app
-            .client
-            .get(format!("{}/metrics", app.report))
-            .send()
-            .await
-            .ok()?
-            .text()
-            .await
-            .ok()?;
-        text.contains("process_").then_some(())
-    };
-    eventually("the report answers", metrics).await;
-    // The slow request has no trace outside until it is answered; it needs only to have been accepted.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    app.entered.notified().await;
     app.stop.cancel();
     tokio::time::timeout(Duration::from_secs(5), app.task)
         .await

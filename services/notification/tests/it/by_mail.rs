@@ -94,8 +94,9 @@ async fn what_says_nothing_about_a_message_is_no_attempt() {
             (app.smtp.tried() >= 3).then_some(())
         })
         .await;
-        let waits = app.message_when(event, "EMAIL", |(_, reason)| reason.is_some()).await;
-        assert_eq!(waits, ended("QUEUED", Some(reason)));
+        // On a busy machine one may have been told that it was late.
+        let waits = ended("QUEUED", Some(reason));
+        app.message_when(event, "EMAIL", |message| *message == waits).await;
         app.smtp.mood(Mood::Takes);
         assert_eq!(app.end(event, "EMAIL").await, ended("SENT", None), "{mood:?}");
     }

@@ -9,6 +9,7 @@ use crate::shop::{PRICE, Shop, Told};
 async fn a_refunded_order_gives_money_and_stock_back_once() {
     let shop = Shop::start(5, &[]).await;
     let order = shop.place("ps5", 2).await.order();
+    shop.reaches(order, "CONFIRMED").await;
     let asked = futures::future::join_all((0..5).map(|_| shop.undo(order, "refund"))).await;
     for answer in &asked {
         assert!(matches!(answer.status, 202 | 409), "{answer:?}");
@@ -100,7 +101,10 @@ async fn an_order_that_waits_is_cancelled_and_keeps_neither_stock_nor_money() {
 #[tokio::test]
 async fn an_order_at_its_end_is_not_cancelled_and_one_that_is_not_paid_is_not_refunded() {
     let shop = Shop::start(1, &[]).await;
-    let (sold, refused) = (shop.place("ps5", 1).await.order(), shop.place("ps5", 1).await.order());
+    let sold = shop.place("ps5", 1).await.order();
+    shop.reaches(sold, "CONFIRMED").await;
+    let refused = shop.place("ps5", 1).await.order();
+    shop.reaches(refused, "CANCELLED").await;
     for (order, verb, status, name) in [
         (sold, "cancel", "CONFIRMED", "order-not-cancellable"),
         (refused, "cancel", "CANCELLED", "order-not-cancellable"),

@@ -25,9 +25,10 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// `misbehaviour`: arguments of the processor.
+    /// `misbehaviour`: arguments of the processor. One that behaves is waited for, however busy the machine is.
     pub async fn open(misbehaviour: &[&str]) -> Self {
-        Self::patient(misbehaviour, Duration::from_secs(1)).await
+        let lease = if misbehaviour.is_empty() { 20 } else { 1 };
+        Self::patient(misbehaviour, Duration::from_secs(lease)).await
     }
 
     /// One that waits for its processor as `lease` says.

@@ -33,11 +33,31 @@ pub async fn kilobytes() -> SocketAddr {
     address
 }
 
-/// Sends a request without a body to who passes it on to such a service, and reads the answer.
+/// Sends a request without a body, again and again, to who passes it on to such a service: on behalf of each, memory is asked
+/// for at `most` times. `taken` tells how often it was until now.
 ///
 /// # Panics
-/// When it is another one.
-pub async fn ask_for_a_kilobyte(stream: &mut TcpStream, request: &[u8]) {
+/// When it is asked for more often.
+pub async fn memory_is_asked_for(most: usize, stream: &mut TcpStream, request: &[u8], taken: impl Fn() -> usize) {
+    const REQUESTS: usize = 1_000;
+    let mut times = 0;
+    // The first time opens connections and whatever else is kept.
+    for _ in 0..2 {
+        let before = taken();
+        for _ in 0..REQUESTS {
+            ask_for_a_kilobyte(stream, request).await;
+        }
+        times = taken() - before;
+    }
+    let each = times / REQUESTS;
+    eprintln!("{times} times for {REQUESTS} requests");
+    assert!(
+        each <= most,
+        "memory is asked for {each} times for a request, which is more than {most}"
+    );
+}
+
+async fn ask_for_a_kilobyte(stream: &mut TcpStream, request: &[u8]) {
     stream.write_all(request).await.expect("the hop reads");
     let good = read(stream, BODY).await;
     assert_eq!(good, Some(true), "an answer with status 200");

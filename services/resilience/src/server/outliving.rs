@@ -1,4 +1,5 @@
-//! Work that nobody needs to wait for: it has a task of its own from when nobody does, and none until then.
+//! Work that nobody needs to wait for: it has a task of its own from when nobody does, and none until then. It is one of
+//! the tasks that an end waits for from its beginning: whoever waits for it may leave when that end has begun.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TrackedFuture;
 
 /// Work that goes on when this is dropped.
 pub(super) struct Outliving<F>
@@ -13,19 +15,17 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     /// None once it has ended.
-    work: Option<Pin<Box<F>>>,
-    tasks: TaskTracker,
+    work: Option<Pin<Box<TrackedFuture<F>>>>,
 }
 
 impl<F> Outliving<F>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    /// `work`, which goes on among `tasks`. It must not panic.
+    /// `work`, which is one of `tasks` until it has ended. It must not panic.
     pub(super) fn new(work: F, tasks: &TaskTracker) -> Self {
         Self {
-            work: Some(Box::pin(work)),
-            tasks: tasks.clone(),
+            work: Some(Box::pin(tasks.track_future(work))),
         }
     }
 }
@@ -53,7 +53,27 @@ where
     fn drop(&mut self) {
         // Where there is no runtime any more, nothing goes on.
         if let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) {
-            self.tasks.spawn_on(work, &runtime);
+            runtime.spawn(work);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[tokio::test]
+    async fn an_end_that_begins_before_its_caller_leaves_waits_for_it() {
+        let (tasks, (answer, answered)) = (TaskTracker::new(), tokio::sync::oneshot::channel());
+        let mut work = Outliving::new(answered, &tasks);
+        assert!((&mut work).now_or_never().is_none());
+        tasks.close();
+        let mut end = Box::pin(tasks.wait());
+        assert!((&mut end).now_or_never().is_none(), "its caller waits");
+        drop(work);
+        assert!((&mut end).now_or_never().is_none(), "it goes on");
+        answer.send(()).unwrap();
+        end.await;
     }
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use http::StatusCode;
@@ -137,15 +139,25 @@ async fn what_is_handled_until_its_caller_leaves_goes_on_from_then_on() {
         drop(waiting.acquire().await);
         counted.fetch_add(1, Ordering::SeqCst);
     });
+    let waiting = Arc::default();
+    let waits = Arc::clone(&waiting);
+    let around = from_fn(move |request: Request, next: Next| {
+        let waits = Arc::clone(&waits);
+        async move {
+            let _waits = UnderWay::begin(&waits);
+            next.run(request).await
+        }
+    });
     let layer = resilience.server_layer().in_place_until_left(|_| true);
-    let app = Router::new().route("/work", handler).layer(layer);
+    let app = Router::new().route("/work", handler).layer(layer).layer(around);
     let request = reqwest::Client::new().post(format!("http://{}/work", serve(app).await));
     let (late, left) = (request.try_clone().unwrap(), request.try_clone().unwrap());
     let caller = tokio::spawn(left.send());
     eventually("the work begins", || under_way.load(Ordering::SeqCst) == 1).await;
-    assert_eq!(resilience.tasks().len(), 0, "somebody waits");
+    assert_eq!(resilience.tasks().len(), 1, "an end would wait for it");
     caller.abort();
-    eventually("it has a task", || resilience.tasks().len() == 1).await;
+    eventually("nobody waits", || waiting.load(Ordering::SeqCst) == 0).await;
+    assert_eq!((resilience.tasks().len(), under_way.load(Ordering::SeqCst)), (1, 1));
     let late = late.header("valerix-timeout-ms", "50").send().await.unwrap();
     assert_eq!(late.status(), StatusCode::GATEWAY_TIMEOUT);
     assert_eq!((resilience.tasks().len(), under_way.load(Ordering::SeqCst)), (2, 2));

@@ -40,10 +40,7 @@ async fn a_role_that_is_no_superuser_restores_where_autovacuum_is_at_work() {
     restoring.harness.api.set_trap(Some(trap.clone()));
     let pod = restoring.pod("pod", &[]);
     trap.bitten.notified().await;
-    let staged = restoring.status()["databases"][0]["staged"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let staged = restoring.staged();
     let at_work = format!(
         "SELECT count(*)::text FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND datname = '{staged}'"
     );

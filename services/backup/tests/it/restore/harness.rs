@@ -1,6 +1,6 @@
 //! A stored archive, a server with databases to replace, a Restore, and pods that carry it out with the real binary.
 
-use crate::harness::{Database, Ended, Harness, RECORD, password, quoted};
+use crate::harness::{Database, Ended, Harness, RECORD, SMALL, password, quoted};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Stdio};
@@ -18,6 +18,14 @@ pub struct Restoring {
 }
 
 impl Restoring {
+    /// A living database of 500 rows, backed up as `orders`, and a Restore that replaces it.
+    pub async fn of_living() -> (Database, Self) {
+        let living = Database::new("living", SMALL).await;
+        let mut restoring = Self::of(&[("orders", &living)]).await;
+        restoring.replacing("orders", &living.name);
+        (living, restoring)
+    }
+
     /// Backs the databases up. The Restore is of all of them; see [`Restoring::make_new`] and [`Restoring::replacing`].
     pub async fn of(databases: &[(&str, &Database)]) -> Self {
         let named: Vec<_> = databases
@@ -127,6 +135,11 @@ impl Restoring {
 
     pub fn status(&self) -> Value {
         self.harness.api.record(RESTORE)["status"].clone()
+    }
+
+    /// The name under which the first database is restored.
+    pub fn staged(&self) -> String {
+        self.status()["databases"][0]["staged"].as_str().unwrap().to_owned()
     }
 
     pub fn message(&self) -> String {

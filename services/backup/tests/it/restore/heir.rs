@@ -11,6 +11,7 @@ use crate::{
 };
 use futures::StreamExt;
 use sqlx::{Connection, Executor, PgConnection};
+use valerix_crds::restore_runner::{drop_by_hand, dropped_name};
 
 /// As a pod leaves it that is killed when it has closed the old database, before it has renamed it.
 async fn killed_when_closed(restoring: &Restoring, living: &Database) {
@@ -64,7 +65,11 @@ async fn an_heir_that_does_not_reach_the_server_leaves_the_record_to_the_next_on
         assert_eq!(status["phase"], "Swapping", "{key}={value}: {status}");
         assert_eq!(status["databases"], begun, "{key}={value}");
         let open = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", quoted(&living.name));
-        for text in [said.unwrap_or("SIGTERM"), &open] {
+        let (staged, oid) = (begun[0]["staged"].as_str().unwrap(), begun[0]["oid"].as_i64());
+        // Who was killed on its way may have renamed it already.
+        let drop = drop_by_hand(staged, oid);
+        assert!(drop.contains(&dropped_name(staged, oid.unwrap())), "{drop}");
+        for text in [said.unwrap_or("SIGTERM"), &open, &drop] {
             let message = restoring.message();
             assert!(message.contains(text), "`{text}` in `{message}`");
         }
@@ -92,7 +97,7 @@ async fn what_was_about_to_be_dropped_goes_also_when_its_name_was_taken_again() 
     killed_when_closed(&restoring, &living).await;
     let database = restoring.status()["databases"][0].clone();
     let (staged, oid) = (database["staged"].as_str().unwrap(), database["oid"].as_i64().unwrap());
-    let dropped = valerix_crds::restore_runner::dropped_name(staged, oid);
+    let dropped = dropped_name(staged, oid);
     for statement in [
         format!("ALTER DATABASE {} RENAME TO {}", quoted(staged), quoted(&dropped)),
         format!("CREATE DATABASE {}", quoted(staged)),

@@ -4,7 +4,7 @@ use super::harness::Restoring;
 use crate::{
     api::{Moment, Trap},
     gate::Gate,
-    harness::{Database, SMALL},
+    harness::Database,
 };
 use futures::StreamExt;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -24,10 +24,8 @@ pub async fn terminate(pod: &Child) {
 
 /// A living database of 500 rows that was emptied since the backup, and its Restore.
 pub async fn emptied() -> (Database, Restoring) {
-    let living = Database::new("living", SMALL).await;
-    let mut restoring = Restoring::of(&[("orders", &living)]).await;
+    let (living, restoring) = Restoring::of_living().await;
     restoring.execute(&living.name, "TRUNCATE t").await;
-    restoring.replacing("orders", &living.name);
     (living, restoring)
 }
 

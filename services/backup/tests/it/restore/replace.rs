@@ -192,9 +192,7 @@ async fn about_to_swap(restoring: &Restoring) -> (Trap, Child) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rename_that_fails_opens_the_old_database_again() {
-    let living = Database::new("living", SMALL).await;
-    let mut restoring = Restoring::of(&[("orders", &living)]).await;
-    restoring.replacing("orders", &living.name);
+    let (living, restoring) = Restoring::of_living().await;
     let (trap, pod) = about_to_swap(&restoring).await;
     // The name that the old one is to get is taken at the last moment.
     let previous = valerix_crds::restore_runner::previous_name(&living.name, "2026-08-21");
@@ -219,14 +217,9 @@ async fn a_rename_that_fails_opens_the_old_database_again() {
 /// The second of the two renames fails: the first one has not happened either.
 #[tokio::test(flavor = "multi_thread")]
 async fn half_a_swap_is_none() {
-    let living = Database::new("living", SMALL).await;
-    let mut restoring = Restoring::of(&[("orders", &living)]).await;
-    restoring.replacing("orders", &living.name);
+    let (living, restoring) = Restoring::of_living().await;
     let (trap, pod) = about_to_swap(&restoring).await;
-    let staged = restoring.status()["databases"][0]["staged"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let staged = restoring.staged();
     restoring
         .execute("postgres", &format!("DROP DATABASE {} WITH (FORCE)", quoted(&staged)))
         .await;
@@ -243,9 +236,7 @@ async fn half_a_swap_is_none() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_was_made_anew_meanwhile_is_left_alone() {
-    let living = Database::new("living", SMALL).await;
-    let mut restoring = Restoring::of(&[("orders", &living)]).await;
-    restoring.replacing("orders", &living.name);
+    let (living, restoring) = Restoring::of_living().await;
     let (trap, pod) = about_to_swap(&restoring).await;
     restoring.drop_databases(&living.name).await;
     restoring
@@ -268,14 +259,9 @@ async fn a_database_that_was_made_anew_meanwhile_is_left_alone() {
 /// The other one has the name of the restored one, and it is seen only where the names are given.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_under_the_staged_name_gets_no_other() {
-    let living = Database::new("living", SMALL).await;
-    let mut restoring = Restoring::of(&[("orders", &living)]).await;
-    restoring.replacing("orders", &living.name);
+    let (living, restoring) = Restoring::of_living().await;
     let (trap, pod) = about_to_swap(&restoring).await;
-    let staged = restoring.status()["databases"][0]["staged"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let staged = restoring.staged();
     restoring
         .execute("postgres", &format!("DROP DATABASE {} WITH (FORCE)", quoted(&staged)))
         .await;

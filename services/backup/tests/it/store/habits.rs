@@ -39,7 +39,12 @@ impl Store {
         self.0.lock().unwrap().away = away;
     }
 
-    /// The same, from the moment on at which it is sent an archive.
+    /// The same for the next so many requests.
+    pub fn be_away_for(&self, requests: usize) {
+        self.0.lock().unwrap().absent = requests;
+    }
+
+    /// It is away from the moment on at which it is sent an archive.
     pub fn go_away_with_an_archive(&self) {
         self.0.lock().unwrap().goes_away = true;
     }

@@ -48,6 +48,8 @@ struct Inner {
     lists_late: bool,
     /// It answers nobody.
     away: bool,
+    /// It answers none of the next so many requests.
+    absent: usize,
     /// It goes away once it was sent an archive.
     goes_away: bool,
     steps: Steps,
@@ -71,6 +73,7 @@ impl Default for Store {
             ignores_conditions: false,
             lists_late: false,
             away: false,
+            absent: 0,
             goes_away: false,
             steps: Steps::default(),
         })))
@@ -165,7 +168,13 @@ fn checked(bucket: &str, headers: &HeaderMap) -> Result<(), Response> {
 }
 
 async fn answering(State(store): State<Store>, request: Request, next: Next) -> Response {
-    if store.0.lock().unwrap().away {
+    let away = {
+        let mut inner = store.0.lock().unwrap();
+        let absent = inner.absent > 0;
+        inner.absent = inner.absent.saturating_sub(1);
+        inner.away || absent
+    };
+    if away {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     next.run(request).await
