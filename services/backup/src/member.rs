@@ -39,8 +39,8 @@ pub struct Body<'a> {
 }
 
 enum Way<'a> {
-    Plain(Entry<'a>),
-    Sealed(Hashing<Sealing<Entry<'a>>>),
+    Plain(Box<Entry<'a>>),
+    Sealed(Box<Hashing<Sealing<Entry<'a>>>>),
 }
 
 impl Form {
@@ -64,13 +64,13 @@ impl Form {
     pub fn begin<'a>(&self, archive: &'a mut Writer, file: &str) -> Result<Body<'a>, Error> {
         let Some(recipients) = &self.recipients else {
             let file = file.to_owned();
-            let way = Way::Plain(archive.begin(&file, Some(self.level))?);
+            let way = Way::Plain(Box::new(archive.begin(&file, Some(self.level))?));
             return Ok(Body { file, way });
         };
         let file = format!("{file}{SEALED}");
         let entry = archive.begin(&file, None)?;
         let sealing = recipients.seal(entry, self.level).map_err(encrypting(&file))?;
-        let way = Way::Sealed(Hashing::new(sealing));
+        let way = Way::Sealed(Box::new(Hashing::new(sealing)));
         Ok(Body { file, way })
     }
 }

@@ -175,7 +175,8 @@ pub(crate) fn of_scratch(error: std::io::Error) -> std::io::Error {
 }
 
 fn is_of_scratch(error: &std::io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<OfScratch>())
+    let inner = error.get_ref();
+    inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<OfScratch>)
 }
 
 fn joined(errors: &[impl Display]) -> String {
