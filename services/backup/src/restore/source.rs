@@ -2,7 +2,7 @@
 //!
 //! In: where it lies and what is known of it. Out: its manifest, and files on scratch that have the sha256 of their
 //! members. Reads the destination, writes scratch. Nothing of it is believed before it has been read to its end; what will be
-//! needed first is put aside on the way there, and the rest is taken from a copy, which goes where nothing more is needed of it.
+//! needed first is put aside on the way there, and the rest, where there may be any, is taken from a copy.
 
 use super::{
     failure::{Failure, of_archive, of_scratch},
@@ -84,16 +84,18 @@ impl Wanted {
     }
 }
 
-/// Reads the destination and keeps a copy.
+/// Reads the destination, and keeps a copy where more than one database may be wanted.
 struct Copying<Source> {
     from: Source,
-    to: File,
+    to: Option<File>,
 }
 
 impl<Source: Read> Read for Copying<Source> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.from.read(buffer)?;
-        self.to.write_all(&buffer[..count]).map_err(of_scratch)?;
+        if let Some(to) = &mut self.to {
+            to.write_all(&buffer[..count]).map_err(of_scratch)?;
+        }
         Ok(count)
     }
 }
@@ -165,10 +167,11 @@ impl Scratch {
         open: impl FnOnce() -> Result<Source, Failure> + Send + 'static,
     ) -> Result<(Manifest, Digest), Failure> {
         let (folder, copy, key) = (self.folder.clone(), self.archive(), settings.source.key.clone());
-        let wanted = Wanted::of(settings);
+        let (wanted, copied) = (Wanted::of(settings), settings.spec.databases.len() != 1);
         let work = move || {
             let from = open()?;
-            let to = archive::create(&copy).map_err(|error| Failure::Scratch(error.to_string()))?;
+            let to = copied.then(|| archive::create(&copy)).transpose();
+            let to = to.map_err(|error| Failure::Scratch(error.to_string()))?;
             let mut aside = BTreeMap::new();
             let scanned = archive::scan(Copying { from, to }, &mut |member, reader| {
                 if wanted.is_met_by(member, &aside) {
@@ -232,10 +235,18 @@ impl Scratch {
         let script = member.globals.as_ref().filter(|_| Wanted::of(settings).roles);
         let files = [Some(member.archived()), script.map(Globals::archived)];
         let aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
-        if files.iter().flatten().all(|needed| aside.contains_key(needed.file)) {
-            remove(&self.archive())?;
+        let lacking = files.iter().flatten().find(|needed| !aside.contains_key(needed.file));
+        match lacking {
+            None => remove(&self.archive()),
+            Some(needed) if settings.spec.databases.len() == 1 => Err(Failure::Damaged {
+                key: settings.source.key.clone(),
+                why: format!(
+                    "it calls a member of {} {}, as no runner does",
+                    member.name, needed.file
+                ),
+            }),
+            Some(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// One member of the archive, as a file that a client reads; the one before it is gone then.

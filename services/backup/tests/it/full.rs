@@ -127,9 +127,16 @@ async fn a_restore_without_room_touches_nothing_and_with_room_the_next_one_compl
             of(&living).await
         };
         let mut restoring = Restoring::from(harness).await;
-        for left in [NOT_THE_DUMP, ONE_OF_TWO] {
+        let new = restoring.named("back");
+        // One of them, whose dump has no room; and all that there are, of whose archive there is a copy as well.
+        for all in [false, true] {
             restoring.replacing("orders", &living.name);
-            let room = Room::over(&restoring.harness.scratch("pod"), left).await;
+            if all {
+                restoring.make_new(&[("orders", &new)]);
+                restoring.spec["databases"] = json!([]);
+                restoring.put();
+            }
+            let room = Room::over(&restoring.harness.scratch("pod"), NOT_THE_DUMP).await;
             restoring.harness.room = Some(room);
             let ended = restoring.run("pod").await;
             restoring.assert_failed(
@@ -141,13 +148,14 @@ async fn a_restore_without_room_touches_nothing_and_with_room_the_next_one_compl
             assert_eq!(
                 restoring.databases(&living.name[..20]).await,
                 [(living.name.clone(), true)].into(),
-                "bucket: {bucket}, {left}"
+                "bucket: {bucket}, all: {all}"
             );
             let room = restoring.harness.room.as_ref().unwrap();
             assert_eq!(room.files(), Vec::<String>::new());
         }
-        restoring.harness.room.as_ref().unwrap().clear();
-        let new = restoring.named("back");
+        // The dump has room, and its archive beside it would have none.
+        let room = Room::over(&restoring.harness.scratch("pod"), ONE_OF_TWO).await;
+        restoring.harness.room = Some(room);
         restoring.make_new(&[("orders", &new)]);
         let ended = restoring.run("pod").await;
         restoring.assert_completed(&ended);
