@@ -30,7 +30,7 @@ const SHARED_LEVEL: i32 = 9;
 /// The most threads that compress; each holds about 16 MiB at that level, with what it reads and writes.
 const MOST_WORKERS: usize = 2;
 /// What one of them compresses at a time. Unit: bytes.
-const SHARE: u32 = 4 << 20;
+const SHARE: u32 = 2 << 20;
 /// None of them looks at what another one compresses: looking there takes longer than all the rest.
 const NO_OVERLAP: u32 = 1;
 /// How far one looks back, and how much it remembers of that, as powers of two: at the highest shared level it would be twice
