@@ -1,17 +1,22 @@
 //! The archive: tar in zstd, the dumps first, the manifest last (L2 and the last word of L3).
 //!
-//! In: dumps on scratch. Out: one file, and, when it is read back, proof that it is whole: each member has the sha256 of
-//! the dump that pg_restore has read to its end. Blocking: call it where blocking is allowed.
+//! It is made while its dumps arrive: what goes into it lies nowhere else. A member's size is told ahead of its bytes and known
+//! after them, so each member is two zstd frames: its header, which has the same length whatever it says and is written once
+//! more in its place, and its content. Frames that follow each other are one stream to whoever reads zstd.
+//!
+//! In: the bytes of the members. Out: one file, and, when it is read back, proof that it is whole: each member has the sha256
+//! of the dump that pg_restore has read to its end. Blocking: call it where blocking is allowed.
 
 use crate::{
     hashing::Hashing,
     manifest::{self, Manifest},
 };
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, BufReader, BufWriter, Read, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Component, Path},
+    fs::{File, OpenOptions},
+    io::{self, BufWriter, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Component, Path, PathBuf},
+    sync::mpsc,
     thread,
 };
 use zstd::zstd_safe::CParameter;
@@ -22,10 +27,22 @@ pub(crate) use valerix_crds::backup_runner::ARCHIVE;
 const CHUNK: usize = 1 << 18;
 /// Up to this level several threads compress. Above it each of them would hold more than a pod has to spare.
 const SHARED_LEVEL: i32 = 9;
-/// The most threads that compress; each holds about 16 MiB at that level.
+/// The most threads that compress; each holds about 16 MiB at that level, with what it reads and writes.
 const MOST_WORKERS: usize = 2;
 /// What one of them compresses at a time. Unit: bytes.
-const SHARE: u32 = 1 << 20;
+const SHARE: u32 = 2 << 20;
+/// None of them looks at what another one compresses: looking there takes longer than all the rest.
+const NO_OVERLAP: u32 = 1;
+/// How far one looks back, and how much it remembers of that, as powers of two: at the highest shared level it would be twice
+/// as much, for less than a hundredth of the size.
+const WINDOW: u32 = 21;
+const REMEMBERED: u32 = 20;
+/// Level for what is small, or compressed already.
+const FAST_LEVEL: i32 = 1;
+/// How many pieces are decompressed ahead of who reads them.
+const AHEAD: usize = 8;
+/// What a tar is made of. Unit: bytes.
+const BLOCK: u64 = 512;
 /// Who may read an archive: its owner, and the volume's group.
 const MODE: u32 = 0o640;
 /// A manifest larger than this is none.
@@ -94,57 +111,193 @@ pub(crate) fn compressed<'a, Output: Write>(output: Output, level: i32) -> io::R
     if workers > 1 && level <= SHARED_LEVEL {
         encoder.multithread(u32::try_from(workers).unwrap_or(1))?;
         encoder.set_parameter(CParameter::JobSize(SHARE))?;
+        encoder.set_parameter(CParameter::OverlapSizeLog(NO_OVERLAP))?;
+        if level == SHARED_LEVEL {
+            encoder.set_parameter(CParameter::WindowLog(WINDOW))?;
+            encoder.set_parameter(CParameter::HashLog(REMEMBERED))?;
+        }
     }
     Ok(encoder)
 }
 
-/// Writes the archive: each member's file from `folder`, which is removed once it is in, then the manifest.
-///
-/// # Errors
-/// If a file cannot be read or written, or a dump is not what the manifest says.
-pub fn write(path: &Path, folder: &Path, manifest: &Manifest, zstd_level: i32) -> Result<Digest, Error> {
-    let at = || format!("write {}", path.display());
-    let file = create(path).map_err(io_error(at()))?;
-    let output = Hashing::new(BufWriter::with_capacity(CHUNK, file));
-    let encoder = compressed(output, zstd_level).map_err(io_error(at()))?;
-    let mut builder = tar::Builder::new(encoder);
-    let modified = u64::try_from(manifest.created_at.timestamp()).unwrap_or_default();
-    for member in manifest.files() {
-        let source = folder.join(member.file);
-        let reading = || format!("read {}", source.display());
-        let file = File::open(&source).map_err(io_error(reading()))?;
-        let mut reader = Hashing::new(BufReader::with_capacity(CHUNK, file).take(member.bytes));
-        builder
-            .append_data(&mut header(member.bytes, modified), member.file, &mut reader)
-            .map_err(io_error(at()))?;
-        let (_, sha256, bytes) = reader.finish();
-        if sha256 != member.sha256 || bytes != member.bytes {
-            return Err(damaged(format!(
-                "{} changed on scratch while it was archived",
-                member.file
-            )));
-        }
-        fs::remove_file(&source).map_err(io_error(format!("remove {}", source.display())))?;
-    }
-    let text = serde_json::to_vec_pretty(manifest).map_err(|error| damaged(format!("its manifest: {error}")))?;
-    builder
-        .append_data(
-            &mut header(text.len() as u64, modified),
-            manifest::FILE,
-            text.as_slice(),
-        )
-        .map_err(io_error(at()))?;
-    let encoder = builder.into_inner().map_err(io_error(at()))?;
-    let (mut writer, sha256, bytes) = encoder.finish().map_err(io_error(at()))?.finish();
-    writer.flush().map_err(io_error(at()))?;
-    let file = writer
-        .into_inner()
-        .map_err(|error| io_error(at())(error.into_error()))?;
-    file.sync_all().map_err(io_error(at()))?;
-    Ok(Digest { sha256, bytes })
+/// An archive that is being made.
+#[derive(Debug)]
+pub struct Writer {
+    path: PathBuf,
+    file: File,
+    /// Where the next member begins. What lies behind is of one that was not kept.
+    end: u64,
+    /// When it was made. Unit: seconds since the epoch.
+    modified: u64,
 }
 
-fn header(size: u64, modified: u64) -> tar::Header {
+/// A member that is being written.
+pub struct Entry<'a> {
+    path: &'a Path,
+    file: &'a File,
+    name: String,
+    start: u64,
+    content: Hashing<zstd::Encoder<'static, BufWriter<&'a File>>>,
+}
+
+/// A member that was written, and is none before it is [kept](Writer::keep).
+#[derive(Debug)]
+pub struct Appended {
+    /// sha256 and size of its content.
+    pub digest: Digest,
+    name: String,
+    start: u64,
+    end: u64,
+}
+
+impl Writer {
+    /// Makes the file, which must not be there yet.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn create(path: &Path, modified: u64) -> Result<Self, Error> {
+        let file = create(path).map_err(io_error(format!("write {}", path.display())))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            end: 0,
+            modified,
+        })
+    }
+
+    /// Begins a member behind those that were kept; one that was not gives its room back. Without a level it is not
+    /// compressed for long, as what is encrypted.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn begin(&mut self, name: &str, level: Option<i32>) -> Result<Entry<'_>, Error> {
+        let begun = self.rewind().and_then(|()| {
+            (&self.file).write_all(&stored(&header(name, 0, self.modified)?)?)?;
+            let output = BufWriter::with_capacity(CHUNK, &self.file);
+            match level {
+                Some(level) => compressed(output, level),
+                None => simple(output),
+            }
+        });
+        Ok(Entry {
+            path: &self.path,
+            file: &self.file,
+            name: name.to_owned(),
+            start: self.end,
+            content: Hashing::new(begun.map_err(self.writing())?),
+        })
+    }
+
+    /// Makes what was written a member: tells how large it is, and goes on behind it.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn keep(&mut self, appended: &Appended) -> Result<(), Error> {
+        let told = header(&appended.name, appended.digest.bytes, self.modified).and_then(|header| stored(&header));
+        told.and_then(|frame| self.file.write_all_at(&frame, appended.start))
+            .map_err(self.writing())?;
+        self.end = appended.end;
+        Ok(())
+    }
+
+    /// Ends the archive with its manifest.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn finish(&mut self, manifest: &Manifest) -> Result<(), Error> {
+        let text = serde_json::to_vec_pretty(manifest).map_err(|error| damaged(format!("its manifest: {error}")))?;
+        let written = self.rewind().and_then(|()| {
+            let mut builder = tar::Builder::new(simple(BufWriter::with_capacity(CHUNK, &self.file))?);
+            let mut header = plain_header(text.len() as u64, self.modified);
+            builder.append_data(&mut header, manifest::FILE, text.as_slice())?;
+            builder.into_inner()?.finish()?.flush()
+        });
+        written.map_err(self.writing())
+    }
+
+    fn rewind(&self) -> io::Result<()> {
+        self.file.set_len(self.end)?;
+        (&self.file).seek(SeekFrom::Start(self.end)).map(|_| ())
+    }
+
+    fn writing(&self) -> impl FnOnce(io::Error) -> Error + use<> {
+        io_error(format!("write {}", self.path.display()))
+    }
+}
+
+impl Entry<'_> {
+    /// Ends it.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn finish(self) -> Result<Appended, Error> {
+        let (mut encoder, sha256, bytes) = self.content.finish();
+        let ended = || {
+            let rest = bytes.next_multiple_of(BLOCK) - bytes;
+            io::copy(&mut io::repeat(0).take(rest), &mut encoder)?;
+            encoder.finish()?.flush()?;
+            let mut file = self.file;
+            file.stream_position()
+        };
+        let end = ended().map_err(io_error(format!("write {}", self.path.display())))?;
+        Ok(Appended {
+            digest: Digest { sha256, bytes },
+            name: self.name,
+            start: self.start,
+            end,
+        })
+    }
+}
+
+impl Write for Entry<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.content.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.content.flush()
+    }
+}
+
+/// A writer whose output is one zstd frame with a checksum, made in passing.
+fn simple<Output: Write>(output: Output) -> io::Result<zstd::Encoder<'static, Output>> {
+    let mut encoder = zstd::Encoder::new(output, FAST_LEVEL)?;
+    encoder.include_checksum(true)?;
+    Ok(encoder)
+}
+
+/// A zstd frame that holds its content as it is, with its checksum (RFC 8878, 3.1.1): as long as the content wants, whatever
+/// that says.
+fn stored(content: &[u8]) -> io::Result<Vec<u8>> {
+    const MAGIC: u32 = 0xFD2F_B528;
+    /// The size in four bytes, all of it in one window, a checksum.
+    const DESCRIPTOR: u8 = 0b1010_0100;
+    const LAST_RAW_BLOCK: u32 = 1;
+    let size = u32::try_from(content.len()).map_err(io::Error::other)?;
+    let mut encoder = simple(Vec::new())?;
+    encoder.write_all(content)?;
+    let compressed = encoder.finish()?;
+    // It is of the content, however that is written.
+    let checksum = &compressed[compressed.len().saturating_sub(4)..];
+    Ok([
+        &MAGIC.to_le_bytes()[..],
+        &[DESCRIPTOR],
+        &size.to_le_bytes(),
+        &(size << 3 | LAST_RAW_BLOCK).to_le_bytes()[..3],
+        content,
+        checksum,
+    ]
+    .concat())
+}
+
+/// What stands before the content of a member: its header, and another one before that where the name is long.
+fn header(name: &str, size: u64, modified: u64) -> io::Result<Vec<u8>> {
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_data(&mut plain_header(size, modified), name, io::empty())?;
+    Ok(builder.get_ref().clone())
+}
+
+fn plain_header(size: u64, modified: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_size(size);
     header.set_mode(0o600);
@@ -155,61 +308,140 @@ fn header(size: u64, modified: u64) -> tar::Header {
 /// Reads the archive to its last byte and holds it against its own manifest.
 ///
 /// # Errors
-/// [`Error::Damaged`] if anything does not fit; [`Error::Io`] if the file could not be opened.
+/// [`Error::Damaged`] if anything does not fit; [`Error::Io`] if the file could not be opened or read.
 pub fn verify(path: &Path) -> Result<(Manifest, Digest), Error> {
     let file = File::open(path).map_err(io_error(format!("open {}", path.display())))?;
-    let input = Hashing::new(file);
-    let decoder = zstd::Decoder::new(input).map_err(|error| damaged(format!("zstd: {error}")))?;
-    let mut archive = tar::Archive::new(decoder);
+    scan(file, &mut |_, _| Ok(()))
+}
+
+/// The same of any stream. Each member but the manifest is shown to `take`, which reads of it what it likes and must believe
+/// nothing of it before all of this has gone well. One thread decompresses while another one hashes and takes.
+///
+/// # Errors
+/// [`Error::Damaged`] if anything does not fit; [`Error::Io`] if the stream could not be read; whatever `take` says.
+pub fn scan(
+    input: impl Read + Send,
+    take: &mut dyn FnMut(&str, &mut dyn Read) -> Result<(), Error>,
+) -> Result<(Manifest, Digest), Error> {
+    let (sender, pieces) = mpsc::sync_channel(AHEAD);
+    let (scanned, decoded) = thread::scope(|scope| {
+        let decoding = scope.spawn(move || decode(input, &sender));
+        let scanned = members(Pieces::of(pieces), take);
+        (scanned, decoding.join())
+    });
+    let died = || io_error("read an archive")(io::Error::other("a thread died"));
+    // What cannot be decompressed looks like a tar that is cut, so this comes first.
+    let digest = decoded.unwrap_or_else(|_| Err(died()))?;
+    Ok((scanned?, digest))
+}
+
+/// Decompresses all of it, unless nobody wants the rest.
+fn decode(input: impl Read, pieces: &mpsc::SyncSender<Vec<u8>>) -> Result<Digest, Error> {
+    let input = Watched {
+        inner: Hashing::new(input),
+        failed: None,
+    };
+    let mut decoder = zstd::Decoder::new(input).map_err(|error| damaged(format!("zstd: {error}")))?;
+    let decoded = loop {
+        let mut piece = Vec::with_capacity(CHUNK);
+        match decoder.by_ref().take(CHUNK as u64).read_to_end(&mut piece) {
+            Err(error) => break Err(error),
+            Ok(0) => break Ok(()),
+            Ok(_) if pieces.send(piece).is_err() => break Ok(()),
+            Ok(_) => {}
+        }
+    };
+    let Watched { inner, failed } = decoder.finish().into_inner();
+    match (failed, decoded) {
+        (Some(source), _) => Err(io_error("read the archive")(source)),
+        (None, Err(error)) => Err(damaged(format!("zstd: {error}"))),
+        (None, Ok(())) => {
+            let (_, sha256, bytes) = inner.finish();
+            Ok(Digest { sha256, bytes })
+        }
+    }
+}
+
+/// Remembers why it could not be read: to a decoder that looks like damage.
+struct Watched<Inner> {
+    inner: Inner,
+    failed: Option<io::Error>,
+}
+
+impl<Inner: Read> Read for Watched<Inner> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).map_err(|error| {
+            let kind = error.kind();
+            if kind != io::ErrorKind::Interrupted {
+                self.failed = Some(error);
+            }
+            kind.into()
+        })
+    }
+}
+
+/// What the other thread sends.
+struct Pieces {
+    pieces: mpsc::Receiver<Vec<u8>>,
+    piece: io::Cursor<Vec<u8>>,
+}
+
+impl Pieces {
+    fn of(pieces: mpsc::Receiver<Vec<u8>>) -> Self {
+        Self {
+            pieces,
+            piece: io::Cursor::default(),
+        }
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut count = self.piece.read(buffer)?;
+        if count == 0
+            && let Ok(piece) = self.pieces.recv()
+        {
+            self.piece = io::Cursor::new(piece);
+            count = self.piece.read(buffer)?;
+        }
+        Ok(count)
+    }
+}
+
+fn members(input: Pieces, take: &mut dyn FnMut(&str, &mut dyn Read) -> Result<(), Error>) -> Result<Manifest, Error> {
+    let of_tar = |error: io::Error| damaged(format!("tar: {error}"));
+    let mut archive = tar::Archive::new(input);
     let mut found: Vec<(String, String, u64)> = Vec::new();
     let mut manifest: Option<Manifest> = None;
-    for entry in archive.entries().map_err(|error| damaged(format!("tar: {error}")))? {
-        let mut entry = entry.map_err(|error| damaged(format!("tar: {error}")))?;
-        let name = entry
-            .path()
-            .map_err(|error| damaged(format!("tar: {error}")))?
-            .to_string_lossy()
-            .into_owned();
+    for entry in archive.entries().map_err(of_tar)? {
+        let mut entry = entry.map_err(of_tar)?;
+        let name = entry.path().map_err(of_tar)?.to_string_lossy().into_owned();
+        let of_member = |error: io::Error| damaged(format!("{name}: {error}"));
         if manifest.is_some() {
             return Err(damaged(format!("{name} follows the manifest")));
         }
         if name == manifest::FILE {
             let mut text = Vec::new();
-            (&mut entry)
-                .take(MAX_MANIFEST)
-                .read_to_end(&mut text)
-                .map_err(|error| damaged(format!("{name}: {error}")))?;
+            let mut reader = (&mut entry).take(MAX_MANIFEST);
+            reader.read_to_end(&mut text).map_err(of_member)?;
             manifest = Some(serde_json::from_slice(&text).map_err(|error| damaged(format!("{name}: {error}")))?);
-        } else {
-            let size = entry.size();
-            let (sha256, bytes) = read_member(&name, &mut entry)?;
-            if bytes != size {
-                return Err(damaged(format!("{name} is cut: {bytes} of {size} bytes")));
-            }
-            found.push((name, sha256, bytes));
+            continue;
         }
+        let size = entry.size();
+        let mut reader = Hashing::new(entry);
+        take(&name, &mut reader)?;
+        io::copy(&mut reader, &mut io::sink()).map_err(of_member)?;
+        let (_, sha256, bytes) = reader.finish();
+        if bytes != size {
+            return Err(damaged(format!("{name} is cut: {bytes} of {size} bytes")));
+        }
+        found.push((name, sha256, bytes));
     }
-    // What follows the tar's end still belongs to the zstd frame with its checksum, and nothing may follow that.
-    let mut decoder = archive.into_inner();
-    io::copy(&mut decoder, &mut io::sink()).map_err(|error| damaged(format!("zstd: {error}")))?;
-    let mut rest = decoder.finish();
-    io::copy(&mut rest, &mut io::sink())
-        .map_err(|error| damaged(format!("it could not be read to its end: {error}")))?;
-    let (_, sha256, bytes) = rest.into_inner().finish();
+    // What follows the tar's end still belongs to a zstd frame with its checksum.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(of_tar)?;
     let manifest = manifest.ok_or_else(|| damaged("it has no manifest: it was cut"))?;
     compare(&manifest, &found)?;
-    Ok((manifest, Digest { sha256, bytes }))
-}
-
-/// Puts the members of an archive that was verified into files of `folder`.
-///
-/// # Errors
-/// If it cannot be read, or a file cannot be written.
-pub(crate) fn unpack(path: &Path, folder: &Path) -> Result<(), Error> {
-    let at = || format!("unpack {}", path.display());
-    let file = File::open(path).map_err(io_error(at()))?;
-    let decoder = zstd::Decoder::new(file).map_err(io_error(at()))?;
-    tar::Archive::new(decoder).unpack(folder).map_err(io_error(at()))
+    Ok(manifest)
 }
 
 fn compare(manifest: &Manifest, found: &[(String, String, u64)]) -> Result<(), Error> {
@@ -257,9 +489,42 @@ fn compare(manifest: &Manifest, found: &[(String, String, u64)]) -> Result<(), E
     Ok(())
 }
 
-fn read_member(name: &str, entry: &mut dyn Read) -> Result<(String, u64), Error> {
-    let mut reader = Hashing::new(entry);
-    io::copy(&mut reader, &mut io::sink()).map_err(|error| damaged(format!("{name}: {error}")))?;
-    let (_, sha256, bytes) = reader.finish();
-    Ok((sha256, bytes))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_of_any_name_and_size_read_as_they_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tar.zst");
+        let mut writer = Writer::create(&path, 1).unwrap();
+        let long = format!("{}.dump", "ä".repeat(90));
+        let noise: Vec<u8> = (0..3_000_000_u32)
+            .flat_map(|i| i.wrapping_mul(i).to_le_bytes())
+            .collect();
+        let members: [(&str, &[u8], Option<i32>); 4] = [
+            ("empty.dump", b"", Some(9)),
+            (&long, &noise, Some(9)),
+            ("block.dump", &[7; 512], None),
+            ("more.dump", &[7; 513], Some(19)),
+        ];
+        for (name, content, level) in members {
+            let mut entry = writer.begin(name, level).unwrap();
+            entry.write_all(content).unwrap();
+            let appended = entry.finish().unwrap();
+            writer.keep(&appended).unwrap();
+        }
+        drop(writer);
+        let file = zstd::decode_all(File::open(&path).unwrap()).unwrap();
+        let mut tar = tar::Archive::new(file.as_slice());
+        let mut found = tar.entries().unwrap();
+        for (name, content, _) in members {
+            let mut entry = found.next().unwrap().unwrap();
+            let mut read = Vec::new();
+            entry.read_to_end(&mut read).unwrap();
+            assert_eq!(entry.path().unwrap().to_str(), Some(name));
+            assert!(read == content, "{name}");
+        }
+        assert!(found.next().is_none());
+    }
 }

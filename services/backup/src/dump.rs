@@ -1,31 +1,44 @@
-//! Dumps one database and looks into the dump (L1, L3).
+//! Dumps one database and looks into the dump (L1, L3), both in one pass.
 //!
-//! In: a [`Connection`] and the [`Client`] to use. Out: a file on scratch and what it holds. Every exit code counts.
-//! Runs pg_dump and pg_restore.
+//! In: a [`Connection`] and the [`Client`] to use. Out: a member of the archive that is not kept yet, and what it holds. Every
+//! exit code counts. Runs pg_dump and pg_restore.
+//!
+//! ```text
+//! pg_dump -> | -> sha256 -> zstd (-> age) -> archive
+//!            | -> pg_restore --list -> its tables
+//!            | -> pg_restore --section=data -> their rows
+//! ```
 
 use crate::{
-    archive::Digest,
+    archive::{self, Writer},
     client::Client,
     connection::Connection,
-    hashing::Hashing,
+    destination::off_thread,
+    failure::Failure,
     libpq::{self, ConnectFault},
+    member::{Form, Written},
     rows::RowCounter,
 };
 use std::{
     collections::BTreeMap,
-    io::{self, Write},
-    path::Path,
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::OwnedFd,
     process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    process::{ChildStdin, ChildStdout},
+    io::AsyncReadExt,
+    process::{Child, ChildStderr},
 };
 
 /// How long pg_dump waits for a lock that somebody else holds on a table. Unit: seconds.
 const LOCK_WAIT_SECONDS: u32 = 60;
 /// Size of the pieces in which a dump is read.
 const CHUNK: usize = 1 << 18;
+
+/// The archive that dumps go into.
+pub type SharedWriter = Arc<Mutex<Writer>>;
 
 /// What a dump holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +47,15 @@ pub struct Contents {
     pub tables: u64,
     /// Rows of each table, counted in the dump.
     pub rows: BTreeMap<String, u64>,
+}
+
+/// A dump that went into the archive and was read to its end.
+#[derive(Debug)]
+pub struct Taken {
+    /// The member, which is to be kept.
+    pub written: Written,
+    /// What it holds.
+    pub contents: Contents,
 }
 
 /// A dump that is not there or not whole.
@@ -64,17 +86,14 @@ pub enum Error {
         /// What it said.
         complaint: String,
     },
-    /// The scratch folder is full.
-    #[error("{label}: {program} failed ({how}): {complaint}: scratch.sizeLimit must hold the dumps and the archive")]
-    NoRoom {
+    /// The archive could not be written.
+    #[error("{label}: scratch.sizeLimit must hold the archive")]
+    Scratch {
         /// The database.
         label: String,
-        /// The program.
-        program: &'static str,
-        /// How it ended.
-        how: String,
-        /// What it said.
-        complaint: String,
+        /// Why.
+        #[source]
+        source: archive::Error,
     },
     /// The program failed.
     #[error("{label}: {program} failed ({how}): {complaint}")]
@@ -90,31 +109,46 @@ pub enum Error {
     },
 }
 
-/// Writes the dump of one database to `file`, uncompressed: the archive compresses all of them together.
+/// Dumps one database into the archive, and reads it to its end on the way there.
 ///
 /// # Errors
-/// If pg_dump cannot be started or ends with anything but 0; [`Error::Passing`] if trying again may help.
-pub async fn dump(connection: &Connection, client: &Client, file: &Path) -> Result<(), Error> {
-    let mut command = libpq::connected(client, "pg_dump", connection);
+/// If pg_dump cannot be started or ends with anything but 0, if pg_restore finds the dump cut or damaged, or the archive
+/// cannot be written; [`Error::Passing`] if trying again may help.
+pub async fn dump(
+    connection: &Connection,
+    client: &Client,
+    archive: &SharedWriter,
+    form: &Form,
+    file: &str,
+) -> Result<Taken, Error> {
+    const PROGRAM: &str = "pg_dump";
+    let label = connection.label.as_str();
+    let mut command = libpq::connected(client, PROGRAM, connection);
     command
         .args(["--format=custom", "--compress=0"])
-        .arg(format!("--lock-wait-timeout={LOCK_WAIT_SECONDS}s"))
-        .arg("--file")
-        .arg(file);
-    let output = libpq::output(command).await.map_err(|source| Error::Start {
-        label: connection.label.clone(),
-        program: "pg_dump",
-        source,
-    })?;
-    if output.status.success() {
-        return Ok(());
+        .arg(format!("--lock-wait-timeout={LOCK_WAIT_SECONDS}s"));
+    let mut child = command.spawn().map_err(started(label, PROGRAM))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let source = stdout.map(tokio::process::ChildStdout::into_owned_fd);
+    let source = source.transpose().map_err(started(label, PROGRAM))?;
+    let taking = async {
+        let Some(source) = source else {
+            return Err(started(label, PROGRAM)(io::ErrorKind::BrokenPipe.into()));
+        };
+        match take(label, client, File::from(source), archive, form, file).await {
+            // Nobody reads what pg_dump still has to say.
+            Err(error @ (Error::Scratch { .. } | Error::Start { .. })) => Err(error),
+            // It may only be cut, since pg_dump was.
+            taken => Ok(taken),
+        }
+    };
+    let dumping = async { ended(&mut child, stderr).await.map_err(started(label, PROGRAM)) };
+    // Both at once; whichever fails ends the other one.
+    let (taken, (status, stderr)) = tokio::try_join!(taking, dumping)?;
+    if status.success() {
+        return taken;
     }
-    Err(failure(
-        connection,
-        "pg_dump",
-        output.status.to_string(),
-        &output.stderr,
-    ))
+    Err(failure(connection, PROGRAM, status.to_string(), &stderr))
 }
 
 /// What it means that a dumping program ended so and wrote this.
@@ -127,14 +161,6 @@ pub(crate) fn failure(connection: &Connection, program: &'static str, how: Strin
             label,
             program,
             obstacle,
-            how,
-            complaint,
-        };
-    }
-    if lacks_room(&said) {
-        return Error::NoRoom {
-            label,
-            program,
             how,
             complaint,
         };
@@ -153,15 +179,6 @@ pub(crate) fn failure(connection: &Connection, program: &'static str, how: Strin
         how,
         complaint,
     }
-}
-
-/// Whether the file that was to be written found no room. What the server says of its own disk begins with its severity.
-fn lacks_room(complaint: &str) -> bool {
-    let of_the_server = ["ERROR:", "FATAL:", "PANIC:"]
-        .iter()
-        .any(|word| complaint.contains(word));
-    let full = ["No space left on device", "Disk quota exceeded", "File too large"];
-    !of_the_server && full.iter().any(|text| complaint.contains(text))
 }
 
 /// What stood in pg_dump's way, if it passes by itself.
@@ -195,85 +212,143 @@ fn passing_obstacle(complaint: &str) -> Option<String> {
     .find_map(|(text, obstacle)| says(text).then(|| obstacle.to_owned()))
 }
 
-/// Reads the whole dump: the table of contents by `--list`, and every byte once, from which the sha256 is taken while
-/// pg_restore prints every data block of it.
+/// Reads a dump to its end, every byte once: it goes into the archive, its table of contents is read by `--list`, and
+/// pg_restore prints every data block of it. Whether the program that writes it has ended well is the caller's to know.
 ///
 /// # Errors
-/// If pg_restore finds the dump cut or damaged.
-pub async fn inspect(label: &str, client: &Client, file: &Path) -> Result<(Contents, Digest), Error> {
-    let program = "pg_restore --list";
-    let failed = |program| {
-        move |source| Error::Start {
-            label: label.to_owned(),
-            program,
-            source,
-        }
+/// If pg_restore finds the dump cut or damaged, or the archive cannot be written.
+pub async fn take(
+    label: &str,
+    client: &Client,
+    source: File,
+    archive: &SharedWriter,
+    form: &Form,
+    file: &str,
+) -> Result<Taken, Error> {
+    let (list, data) = ("pg_restore --list", "pg_restore --section=data");
+    let reader = |arguments: &[&str], program| {
+        let mut command = libpq::command(client, "pg_restore");
+        command.args(arguments).stdin(Stdio::piped());
+        let mut child = command.spawn().map_err(started(label, program))?;
+        let input = child.stdin.take().map(tokio::process::ChildStdin::into_owned_fd);
+        let input = input.transpose().map_err(started(label, program))?;
+        Ok::<_, Error>((child, input))
     };
-    let mut command = libpq::command(client, "pg_restore");
-    command.arg("--list").arg(file);
-    let output = libpq::output(command).await.map_err(failed(program))?;
-    check(label, program, output.status, &output.stderr)?;
-    let tables = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter(|line| is_table_data(line))
-        .count() as u64;
+    let (listing, list_input) = reader(&["--list"], list)?;
+    let (mut reading, data_input) = reader(&["--section=data", "--file=-"], data)?;
+    let (stdout, stderr) = (reading.stdout.take(), reading.stderr.take());
+    let stdout = stdout.map(tokio::process::ChildStdout::into_owned_fd);
+    let stdout = stdout.transpose().map_err(started(label, data))?;
 
-    let program = "pg_restore --section=data";
-    let mut command = libpq::command(client, "pg_restore");
-    command.args(["--section=data", "--file=-"]).stdin(Stdio::piped());
-    let mut child = command.spawn().map_err(failed(program))?;
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let complaints = async {
-        let mut text = Vec::new();
-        if let Some(mut stderr) = stderr {
-            stderr.read_to_end(&mut text).await?;
-        }
-        Ok::<_, io::Error>(text)
+    let work = Work {
+        archive: archive.clone(),
+        form: form.clone(),
+        file: file.to_owned(),
+        readers: [list_input, data_input],
     };
-    // All three pipes at once: whichever is not served would stop the program.
-    let (digest, rows, stderr) =
-        tokio::try_join!(feed(file, stdin), count_rows(stdout), complaints).map_err(failed(program))?;
-    let status = child.wait().await.map_err(failed(program))?;
-    check(label, program, status, &stderr)?;
-    Ok((Contents { tables, rows }, digest))
+    let died = |failure: Failure| io::Error::other(failure.to_string());
+    let carrying = async {
+        let carried = off_thread(move || work.carry(source)).await;
+        carried
+            .map_err(died)
+            .map_err(started(label, "pg_dump"))?
+            .map_err(|error| match error {
+                Carried::Read(source) => started(label, "pg_dump")(source),
+                Carried::Archive(source) => Error::Scratch {
+                    label: label.to_owned(),
+                    source,
+                },
+            })
+    };
+    let counting = async {
+        let counted = off_thread(move || count_rows(stdout)).await.map_err(died);
+        counted.and_then(|counted| counted).map_err(started(label, data))
+    };
+    let listed = async { listing.wait_with_output().await.map_err(started(label, list)) };
+    let read = async { ended(&mut reading, stderr).await.map_err(started(label, data)) };
+    // All pipes at once: whichever is not served would stop its program.
+    let (written, rows, listed, (status, stderr)) = tokio::try_join!(carrying, counting, listed, read)?;
+    check(label, list, listed.status, &listed.stderr)?;
+    check(label, data, status, &stderr)?;
+    let list = String::from_utf8_lossy(&listed.stdout);
+    let tables = list.lines().filter(|line| is_table_data(line)).count() as u64;
+    let contents = Contents { tables, rows };
+    Ok(Taken { written, contents })
 }
 
-async fn feed(file: &Path, mut stdin: Option<ChildStdin>) -> io::Result<Digest> {
-    let mut file = tokio::fs::File::open(file).await?;
-    let mut hashing = Hashing::new(io::sink());
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        let count = file.read(&mut buffer).await?;
-        if count == 0 {
-            break;
+/// What carries a dump to everybody who reads it.
+struct Work {
+    archive: SharedWriter,
+    form: Form,
+    file: String,
+    readers: [Option<OwnedFd>; 2],
+}
+
+/// Why it was not carried to its end.
+enum Carried {
+    Read(io::Error),
+    Archive(archive::Error),
+}
+
+impl Work {
+    fn carry(self, mut source: impl Read) -> Result<Written, Carried> {
+        let mut archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut readers = self.readers.map(|reader| reader.map(File::from));
+        let mut body = self.form.begin(&mut archive, &self.file).map_err(Carried::Archive)?;
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let count = match source.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Carried::Read(error)),
+            };
+            for reader in &mut readers {
+                // pg_restore that stops reading has failed, or has seen all that it wants: its exit code says which.
+                reader.take_if(|pipe| pipe.write_all(&buffer[..count]).is_err());
+            }
+            body.write_all(&buffer[..count]).map_err(|source| {
+                Carried::Archive(archive::Error::Io {
+                    action: "write the archive".into(),
+                    source,
+                })
+            })?;
         }
-        hashing.write_all(&buffer[..count])?;
-        // pg_restore that stops reading has failed, or has seen all that it wants: its exit code says which.
-        if let Some(pipe) = &mut stdin
-            && pipe.write_all(&buffer[..count]).await.is_err()
-        {
-            stdin = None;
-        }
+        // They have seen the end, and go on to theirs meanwhile.
+        drop(readers);
+        body.finish().map_err(Carried::Archive)
     }
-    let (_, sha256, bytes) = hashing.finish();
-    Ok(Digest { sha256, bytes })
 }
 
-async fn count_rows(stdout: Option<ChildStdout>) -> io::Result<BTreeMap<String, u64>> {
+fn count_rows(stdout: Option<OwnedFd>) -> io::Result<BTreeMap<String, u64>> {
     let mut counter = RowCounter::default();
     if let Some(stdout) = stdout {
-        let mut stdout = BufReader::with_capacity(CHUNK, stdout);
+        let mut stdout = File::from(stdout);
+        let mut buffer = vec![0; CHUNK];
         loop {
-            let chunk = stdout.fill_buf().await?;
-            if chunk.is_empty() {
-                break;
+            match stdout.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => counter.feed(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
-            counter.feed(chunk);
-            let count = chunk.len();
-            stdout.consume(count);
         }
     }
     Ok(counter.finish())
+}
+
+/// How a program ended, and what it said.
+async fn ended(child: &mut Child, stderr: Option<ChildStderr>) -> io::Result<(ExitStatus, Vec<u8>)> {
+    let mut said = Vec::new();
+    if let Some(mut stderr) = stderr {
+        stderr.read_to_end(&mut said).await?;
+    }
+    Ok((child.wait().await?, said))
+}
+
+fn started(label: &str, program: &'static str) -> impl FnOnce(io::Error) -> Error {
+    let label = label.to_owned();
+    move |source| Error::Start { label, program, source }
 }
 
 fn check(label: &str, program: &'static str, status: ExitStatus, stderr: &[u8]) -> Result<(), Error> {
@@ -401,25 +476,6 @@ mod tests {
             "{error}"
         );
         assert!(error.to_string().chars().count() < 800, "{error}");
-    }
-
-    #[test]
-    fn a_full_scratch_is_told_from_a_server_whose_disk_is_full() {
-        for (stderr, of_scratch) in [
-            (
-                "pg_dump: error: could not write to output file: No space left on device",
-                true,
-            ),
-            ("pg_dump: error: could not close data file: Disk quota exceeded", true),
-            (
-                "pg_dump: error: query failed: ERROR:  could not write to file \"base/pgsql_tmp/1\": No space left on device",
-                false,
-            ),
-        ] {
-            let error = failure_of(stderr);
-            assert_eq!(matches!(error, Error::NoRoom { .. }), of_scratch, "{error}");
-            assert_eq!(error.to_string().contains("scratch.sizeLimit"), of_scratch, "{error}");
-        }
     }
 
     #[test]

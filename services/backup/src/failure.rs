@@ -115,7 +115,7 @@ impl Failure {
             Self::Secrets(_) => "SecretInvalid",
             Self::Servers(errors) => servers_category(errors),
             Self::Client(_) => "ClientUnsuitable",
-            Self::Dump(dump::Error::NoRoom { .. }) => "ScratchFailed",
+            Self::Dump(dump::Error::Scratch { .. }) => "ScratchFailed",
             Self::Dump(_) => "DumpFailed",
             Self::Implausible(_) => "DumpImplausible",
             Self::Archive(archive::Error::Damaged { .. }) | Self::StoredDamaged { .. } => "ArchiveDamaged",
@@ -149,7 +149,7 @@ impl Failure {
             Self::Bucket(_) => exit::CONFIGURATION,
             Self::Servers(_) if self.is_passing() => exit::UNREACHABLE,
             Self::Servers(_) => exit::CONFIGURATION,
-            Self::Dump(dump::Error::NoRoom { .. }) => exit::STORAGE,
+            Self::Dump(dump::Error::Scratch { .. }) => exit::STORAGE,
             Self::Dump(_) => exit::DUMP,
             Self::Implausible(_) | Self::Archive(archive::Error::Damaged { .. }) | Self::StoredDamaged { .. } => {
                 exit::REFUSED
@@ -240,11 +240,9 @@ mod tests {
                 program: "p",
                 source: io(),
             }),
-            Failure::Dump(dump::Error::NoRoom {
+            Failure::Dump(dump::Error::Scratch {
                 label: "d".into(),
-                program: "p",
-                how: "h".into(),
-                complaint: "c".into(),
+                source: archive::Error::Damaged { why: "w".into() },
             }),
             Failure::Archive(archive::Error::Damaged { why: "w".into() }),
             Failure::Archive(archive::Error::Io {

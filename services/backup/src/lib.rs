@@ -4,7 +4,7 @@
 //! slot's Backup record. What comes out: one archive at the destination or none, the record's status, an exit code.
 //!
 //! Read [`run`] from top to bottom, then `prepare`: every step stands there. Pure: [`settings`], [`manifest`], [`plausibility`],
-//! [`decision`], [`retention`], [`roles`]. The database is touched in [`server`], [`dump`] and [`globals`], by [`libpq`]'s programs, the target of a restore by [`sql`], scratch in [`dump`] and
+//! [`decision`], [`retention`], [`roles`]. The database is touched in [`server`], [`dump`] and [`globals`], by [`libpq`]'s programs, the target of a restore by [`sql`], scratch in [`member`] and
 //! [`archive`], the destination in [`volume`] and [`s3`], the API server in [`record`].
 
 pub mod archive;
@@ -17,6 +17,7 @@ pub mod failure;
 pub mod globals;
 pub mod libpq;
 pub mod manifest;
+pub mod member;
 pub mod plausibility;
 pub mod record;
 pub mod restore;

@@ -1,21 +1,23 @@
-//! Everything before the fence: dump every database, check each dump, archive them, read the archive back (L1-L4).
+//! Everything before the fence: dump every database into the archive, check each dump on its way there, read the archive back
+//! (L1-L4).
 //!
 //! In: what the run is about and the slot's record. Out: a verified archive on scratch, or why there is none; all or
 //! nothing. Reads the databases, writes scratch and the record's progress. May happen any number of times.
 
 use crate::{
-    archive::{self, Digest},
+    archive::{self, Digest, Writer},
     client::{self, Client},
     connection::{self, Connection},
     destination::{Destination, off_thread},
     discovery::Strangers,
-    dump,
+    dump::{self, SharedWriter, Taken},
     failure::Failure,
     globals,
     manifest::{self, Globals, Manifest, Member, Owner},
+    member::Form,
     plausibility,
     record::{MAX_MESSAGE, Record, database_status},
-    sealing::{self, Recipients},
+    sealing::Recipients,
     server::{self, Server},
     settings::Settings,
 };
@@ -23,9 +25,10 @@ use chrono::{NaiveDate, Utc};
 use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder},
-    io,
+    io::{self, Write},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -36,8 +39,6 @@ use valerix_crds::{
 
 /// Level of zstd when the policy does not say.
 const DEFAULT_ZSTD_LEVEL: i32 = 9;
-/// Level of zstd for what cannot be compressed.
-const FASTEST_ZSTD_LEVEL: i32 = 1;
 
 /// Pause before what failed for a passing reason is tried again; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -53,6 +54,14 @@ pub(crate) struct Prepared {
     pub(crate) databases: Vec<BackupDatabaseStatus>,
     /// What the store made of the condition not to overwrite when the last stored slot was written.
     pub(crate) conditional_writes: Option<ConditionalWrites>,
+}
+
+/// A dump and what belongs to it, in the archive and not kept yet.
+struct Dumped {
+    member: Member,
+    taken: Taken,
+    /// The script of the roles.
+    script: Option<Vec<u8>>,
 }
 
 /// What the last stored slot says.
@@ -75,7 +84,7 @@ pub(crate) struct Preparation<'a> {
 }
 
 impl Preparation<'_> {
-    /// Everything before the fence: dump, check, archive, read back.
+    /// Everything before the fence: dump and check into the archive, read it back.
     pub(crate) async fn run(&self, record: &Backup) -> Result<Prepared, Failure> {
         let started_at = Utc::now();
         self.destination.sweep(false).await?;
@@ -97,6 +106,11 @@ impl Preparation<'_> {
         let servers = self.servers(&connections, &clients).await?;
         let previous = self.previous(record).await?;
 
+        let path = self.scratch.join("archive.tar.zst");
+        let modified = u64::try_from(started_at.timestamp()).unwrap_or_default();
+        let writer = Writer::create(&path, modified).map_err(Failure::Archive)?;
+        let archive = Arc::new(Mutex::new(writer));
+        let form = Form::new(self.zstd_level(), recipients.clone());
         let mut members = Vec::new();
         for (index, (connection, server)) in connections.iter().zip(&servers).enumerate() {
             let client = client::choose(&clients, &connection.label, server.major).map_err(Failure::Client)?;
@@ -111,19 +125,18 @@ impl Preparation<'_> {
                 status.databases = members.iter().map(database_status).collect();
             })
             .await?;
-            let mut member = self.dump(connection, server, client).await?;
+            let dumped = self.dump(connection, server, client, &archive, &form).await?;
             plausibility::check(
                 &connection.label,
-                member.tables,
-                member.bytes,
+                dumped.member.tables,
+                dumped.member.bytes,
                 self.settings.spec.databases[index].minimum.as_ref(),
                 previous.sizes.get(&connection.name).copied(),
             )
             .map_err(Failure::Implausible)?;
-            if let Some(recipients) = &recipients {
-                member = self.seal(member, recipients).await?;
-            }
-            members.push(member);
+            let (archive, form) = (archive.clone(), form.clone());
+            let kept = off_thread(move || keep(&archive, &form, dumped)).await?;
+            members.push(kept.map_err(Failure::Archive)?);
         }
 
         let databases: Vec<_> = members.iter().map(database_status).collect();
@@ -146,27 +159,19 @@ impl Preparation<'_> {
             encryption: recipients.as_ref().map(Recipients::told),
             databases: members,
         };
-        // What is encrypted was compressed before, and cannot be once more.
-        let level = match &recipients {
-            Some(_) => FASTEST_ZSTD_LEVEL,
-            None => self.zstd_level(),
-        };
-        let (path, folder, written) = (
-            self.scratch.join("archive.tar.zst"),
-            self.scratch.to_owned(),
-            manifest.clone(),
-        );
-        let archive = path.clone();
-        let digest = off_thread(move || archive::write(&archive, &folder, &written, level))
-            .await?
-            .map_err(Failure::Archive)?;
+        let written = manifest.clone();
+        let ended = off_thread(move || {
+            let mut archive = archive.lock().unwrap_or_else(PoisonError::into_inner);
+            archive.finish(&written)
+        });
+        ended.await?.map_err(Failure::Archive)?;
 
         self.phase(BackupPhase::Verifying, &databases).await?;
         let archive = path.clone();
-        let (read_back, seen) = off_thread(move || archive::verify(&archive))
+        let (read_back, digest) = off_thread(move || archive::verify(&archive))
             .await?
             .map_err(Failure::Archive)?;
-        if read_back != manifest || seen != digest {
+        if read_back != manifest {
             return Err(Failure::Archive(archive::Error::Damaged {
                 why: "it does not read as it was written".into(),
             }));
@@ -216,51 +221,53 @@ impl Preparation<'_> {
     }
 
     /// One dump; what stands in its way and passes is waited for.
-    async fn dump(&self, connection: &Connection, server: &Server, client: &Client) -> Result<Member, Failure> {
+    async fn dump(
+        &self,
+        connection: &Connection,
+        server: &Server,
+        client: &Client,
+        archive: &SharedWriter,
+        form: &Form,
+    ) -> Result<Dumped, Failure> {
         let file = manifest::member_file(&connection.name);
-        let path = self.scratch.join(&file);
         let mut attempts = 0;
-        let (started_at, begun, globals) = loop {
+        let (started_at, begun, (taken, globals)) = loop {
             attempts += 1;
             let (started_at, begun) = (Utc::now(), Instant::now());
             let dumped = async {
-                dump::dump(connection, client, &path).await?;
+                let taken = dump::dump(connection, client, archive, form, &file).await?;
                 // After the dump: a role that was made meanwhile may own something in it.
-                self.globals(connection, client).await
+                let globals = self.globals(connection, client).await?;
+                Ok((taken, globals))
             };
             match dumped.await {
-                Ok(globals) => break (started_at, begun, globals),
+                Ok(dumped) => break (started_at, begun, dumped),
                 Err(error) => self.wait_after(Failure::Dump(error), attempts).await?,
             }
         };
-        let (contents, digest) = dump::inspect(&connection.label, client, &path)
-            .await
-            .map_err(Failure::Dump)?;
         let duration = begun.elapsed();
         let (versioned, name) = (client.clone(), connection.name.clone());
         let client_version = off_thread(move || versioned.version())
             .await?
             .map_err(Failure::Client)?;
-        tracing::info!(
-            database = name,
-            bytes = digest.bytes,
-            tables = contents.tables,
-            "dumped"
-        );
-        Ok(Member {
+        let (plain, contents) = (taken.written.plain.clone(), taken.contents.clone());
+        tracing::info!(database = name, bytes = plain.bytes, tables = contents.tables, "dumped");
+        let (script, globals) = globals.unzip();
+        let member = Member {
             name,
             file,
-            sha256: digest.sha256,
-            bytes: digest.bytes,
+            sha256: plain.sha256,
+            bytes: plain.bytes,
             tables: contents.tables,
             rows: contents.rows,
-            sealed: None,
+            sealed: taken.written.sealed.clone(),
             globals,
             server_version: server.version.clone(),
             client_version,
             started_at,
             duration_milliseconds: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-        })
+        };
+        Ok(Dumped { member, taken, script })
     }
 
     /// For whom the members are encrypted, where the policy says so.
@@ -270,26 +277,6 @@ impl Preparation<'_> {
         read.transpose().map_err(Failure::Encryption)
     }
 
-    /// Puts the encrypted files of a database in the place of the plain ones.
-    async fn seal(&self, mut member: Member, recipients: &Recipients) -> Result<Member, Failure> {
-        let (folder, level) = (self.scratch.to_owned(), self.zstd_level());
-        let recipients = recipients.clone();
-        let sealing = move || {
-            let seal = |file: &str, sha256: &str| recipients.seal(&folder, file, sha256, level);
-            member.sealed = Some(seal(&member.file, &member.sha256)?);
-            if let Some(globals) = &mut member.globals {
-                globals.sealed = Some(seal(&globals.file, &globals.sha256)?);
-            }
-            Ok(member)
-        };
-        off_thread(sealing).await?.map_err(|error| match error {
-            sealing::Error::Io { action, source } => Failure::Archive(archive::Error::Io { action, source }),
-            sealing::Error::Damaged(why) | sealing::Error::Key(why) => {
-                Failure::Archive(archive::Error::Damaged { why })
-            }
-        })
-    }
-
     fn zstd_level(&self) -> i32 {
         let compression = self.settings.spec.compression.as_ref();
         let level = compression.and_then(|compression| compression.zstd_level);
@@ -297,10 +284,14 @@ impl Preparation<'_> {
     }
 
     /// The roles of the server, where the policy asks for them.
-    async fn globals(&self, connection: &Connection, client: &Client) -> Result<Option<Globals>, dump::Error> {
+    async fn globals(
+        &self,
+        connection: &Connection,
+        client: &Client,
+    ) -> Result<Option<(Vec<u8>, Globals)>, dump::Error> {
         match self.settings.spec.globals.unwrap_or_default() {
             BackupGlobals::None => Ok(None),
-            BackupGlobals::WithoutPasswords => globals::dump(connection, client, self.scratch).await.map(Some),
+            BackupGlobals::WithoutPasswords => globals::dump(connection, client).await.map(Some),
         }
     }
 
@@ -431,6 +422,24 @@ impl Preparation<'_> {
         // What programs write here with their own mode is for nobody else either.
         DirBuilder::new().mode(0o700).create(self.scratch)
     }
+}
+
+/// Makes a dump that is believed a member of the archive, and its script the next one.
+fn keep(archive: &SharedWriter, form: &Form, dumped: Dumped) -> Result<Member, archive::Error> {
+    let mut archive = archive.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut member = dumped.member;
+    archive.keep(&dumped.taken.written.appended)?;
+    if let (Some(globals), Some(script)) = (&mut member.globals, dumped.script) {
+        let mut body = form.begin(&mut archive, &globals.file)?;
+        body.write_all(&script).map_err(|source| archive::Error::Io {
+            action: format!("write {}", globals.file),
+            source,
+        })?;
+        let written = body.finish()?;
+        archive.keep(&written.appended)?;
+        globals.sealed = written.sealed;
+    }
+    Ok(member)
 }
 
 /// Asks every server at once: several that cannot be reached cost no more time than one, and all are named.

@@ -1,19 +1,16 @@
 //! Members of an archive that only the holder of a key can read: compressed by zstd, then encrypted in the format of age
 //! (age-encryption.org/v1) for the policy's recipients.
 //!
-//! In: a file on scratch. Out: another one beside it. The runner that seals holds no key that opens; what is sealed is
-//! opened by a trial restore, a Restore, or the `age` tool. Reads and writes scratch, and reads the mounted Secret.
+//! In: what is written, while it is written. Out: the same, sealed, into another writer. The runner that seals holds no key
+//! that opens; what is sealed is opened by a trial restore, a Restore, or the `age` tool. Reads the mounted Secret.
 
-use crate::{
-    archive,
-    hashing::Hashing,
-    manifest::{Encryption, Sealed},
-};
+use crate::{archive, hashing::Hashing, manifest::Encryption};
 use age::{
     DecryptError, Decryptor, Encryptor,
     x25519::{Identity, Recipient},
 };
 use std::{
+    fmt::Display,
     fs::{self, File},
     io::{self, BufReader, BufWriter, Read, Write},
     path::Path,
@@ -68,40 +65,33 @@ impl Recipients {
         }
     }
 
-    /// Puts `<file>.zst.age` in the place of `file`, which must be what its sha256 says.
-    pub(crate) fn seal(&self, folder: &Path, file: &str, sha256: &str, zstd_level: i32) -> Result<Sealed, Error> {
-        let (source, name) = (folder.join(file), format!("{file}.zst.age"));
-        let target = folder.join(&name);
-        let failed = |source| Error::Io {
-            action: format!("encrypt {file}"),
-            source,
-        };
-        let output = archive::create(&target).map_err(failed)?;
-        let output = Hashing::new(BufWriter::with_capacity(CHUNK, output));
+    /// A writer that puts what is written to it, compressed and encrypted, into another one.
+    pub(crate) fn seal<Output: Write>(&self, output: Output, zstd_level: i32) -> io::Result<Sealing<Output>> {
         let recipients = self.0.iter().map(|recipient| recipient as &dyn age::Recipient);
         let encrypted = Encryptor::with_recipients(recipients)
             .map_err(io::Error::other)
-            .and_then(|encryptor| encryptor.wrap_output(output))
-            .map_err(failed)?;
-        let mut compressed = archive::compressed(encrypted, zstd_level).map_err(failed)?;
-        let plain = File::open(&source).map_err(failed)?;
-        let mut plain = Hashing::new(BufReader::with_capacity(CHUNK, plain));
-        io::copy(&mut plain, &mut compressed).map_err(failed)?;
-        let (_, found, _) = plain.finish();
-        if found != sha256 {
-            return Err(Error::Damaged(format!(
-                "{file} changed on scratch while it was encrypted"
-            )));
-        }
-        let output = compressed.finish().and_then(age::stream::StreamWriter::finish);
-        let (mut writer, sha256, bytes) = output.map_err(failed)?.finish();
-        writer.flush().map_err(failed)?;
-        fs::remove_file(&source).map_err(failed)?;
-        Ok(Sealed {
-            file: name,
-            sha256,
-            bytes,
-        })
+            .and_then(|encryptor| encryptor.wrap_output(output))?;
+        archive::compressed(encrypted, zstd_level).map(Sealing)
+    }
+}
+
+/// What [`Recipients::seal`] makes.
+pub(crate) struct Sealing<Output: Write>(zstd::Encoder<'static, age::stream::StreamWriter<Output>>);
+
+impl<Output: Write> Sealing<Output> {
+    /// Writes what is left, and gives the inner writer back.
+    pub(crate) fn finish(self) -> io::Result<Output> {
+        self.0.finish()?.finish()
+    }
+}
+
+impl<Output: Write> Write for Sealing<Output> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.0.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -166,6 +156,21 @@ impl Keys {
         )))
     }
 
+    /// What was sealed, as it is decrypted and decompressed. Whoever reads it learns at its end whether that was so.
+    ///
+    /// # Errors
+    /// If no key opens it.
+    pub(crate) fn unseal<'a>(&self, sealed: impl Read + 'a, name: &str) -> Result<impl Read + 'a, Error> {
+        let sealed = BufReader::with_capacity(CHUNK, sealed);
+        let keys = self.keys.iter().map(|key| key as &dyn age::Identity);
+        let decrypted = Decryptor::new_buffered(sealed).and_then(|decryptor| decryptor.decrypt(keys));
+        let decrypted = decrypted.map_err(|error| match error {
+            DecryptError::NoMatchingKeys => Error::Key(format!("{} opens no part of {name}", self.place)),
+            error => not_decrypted(name, &error),
+        })?;
+        zstd::Decoder::new(decrypted).map_err(|error| not_decrypted(name, &error))
+    }
+
     /// Decrypts and decompresses into a new file that must have this sha256.
     ///
     /// # Errors
@@ -175,20 +180,12 @@ impl Keys {
             action: format!("decrypt {name}"),
             source,
         };
-        let damaged = |why: String| Error::Damaged(format!("{name} cannot be decrypted: {why}"));
-        let sealed = BufReader::with_capacity(CHUNK, File::open(from).map_err(scratch)?);
-        let keys = self.keys.iter().map(|key| key as &dyn age::Identity);
-        let decrypted = Decryptor::new_buffered(sealed).and_then(|decryptor| decryptor.decrypt(keys));
-        let decrypted = decrypted.map_err(|error| match error {
-            DecryptError::NoMatchingKeys => Error::Key(format!("{} opens no part of {name}", self.place)),
-            error => damaged(error.to_string()),
-        })?;
-        let mut plain = zstd::Decoder::new(decrypted).map_err(|error| damaged(error.to_string()))?;
+        let mut plain = self.unseal(File::open(from).map_err(scratch)?, name)?;
         let mut target = Hashing::new(BufWriter::with_capacity(CHUNK, archive::create(to).map_err(scratch)?));
         let mut buffer = vec![0; CHUNK];
         loop {
             // What cannot be read is the archive's fault, what cannot be written is the folder's.
-            let count = plain.read(&mut buffer).map_err(|error| damaged(error.to_string()))?;
+            let count = plain.read(&mut buffer).map_err(|error| not_decrypted(name, &error))?;
             if count == 0 {
                 break;
             }
@@ -197,16 +194,21 @@ impl Keys {
         let (mut writer, found, _) = target.finish();
         writer.flush().map_err(scratch)?;
         if found != sha256 {
-            return Err(damaged("it does not have the sha256 of its manifest".into()));
+            return Err(not_decrypted(name, &"it does not have the sha256 of its manifest"));
         }
         Ok(())
     }
+}
+
+fn not_decrypted(name: &str, why: &dyn Display) -> Error {
+    Error::Damaged(format!("{name} cannot be decrypted: {why}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use age::secrecy::ExposeSecret;
+    use sha2::Digest;
 
     fn generate() -> String {
         Identity::generate().to_string().expose_secret().to_owned()
@@ -223,10 +225,6 @@ mod tests {
         Keys::read(folder, "source.identitySecretRef", Some(&reference))
     }
 
-    fn sha256(path: &Path) -> String {
-        archive::digest(path).unwrap().sha256
-    }
-
     fn secret(folder: &Path, text: &str) {
         fs::write(folder.join(AGE_KEY), text).unwrap();
     }
@@ -238,17 +236,11 @@ mod tests {
         let public = [&first, &second].map(|key| recipient(key));
         let recipients = Recipients::read(&public).unwrap();
         let text: Vec<u8> = (0..700_000_u32).flat_map(u32::to_le_bytes).collect();
-        let plain = folder.path().join("orders.dump");
-        fs::write(&plain, &text).unwrap();
-        let sum = sha256(&plain);
-        let sealed = recipients.seal(folder.path(), "orders.dump", &sum, 3).unwrap();
-        assert_eq!(sealed.file, "orders.dump.zst.age");
-        assert!(!plain.exists(), "the plain file gives its room back");
-        let path = folder.path().join(&sealed.file);
-        assert_eq!(
-            (sha256(&path), fs::metadata(&path).unwrap().len()),
-            (sealed.sha256.clone(), sealed.bytes)
-        );
+        let path = folder.path().join("orders.dump.zst.age");
+        let mut sealing = recipients.seal(File::create(&path).unwrap(), 3).unwrap();
+        sealing.write_all(&text).unwrap();
+        sealing.finish().unwrap();
+        let sum = hex::encode(sha2::Sha256::digest(&text));
         assert!(
             fs::read(&path)
                 .unwrap()

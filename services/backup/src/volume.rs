@@ -294,16 +294,17 @@ impl Volume {
         names(&self.folder).map_err(io_error(format!("list {}", self.folder.display())))
     }
 
-    /// Copies the slot's archive into a new file.
+    /// The slot's archive, to be read.
     ///
     /// # Errors
-    /// If it is not there or cannot be read, or the file cannot be written.
-    pub fn fetch(&self, path: &Path) -> Result<(), Error> {
-        let source = self.archive(self.slot);
-        let mut from = File::open(&source).map_err(io_error(format!("open {}", source.display())))?;
-        let copying = || format!("copy {}", source.display());
-        let mut to = archive::create(path).map_err(io_error(copying()))?;
-        io::copy(&mut from, &mut to).map(|_| ()).map_err(io_error(copying()))
+    /// If it is no file, or cannot be opened.
+    pub fn open(&self) -> io::Result<File> {
+        let path = self.archive(self.slot);
+        // A link could lead anywhere; an archive is a file.
+        if !fs::symlink_metadata(&path)?.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        File::open(path)
     }
 
     /// The manifest and the digest of a stored slot, after reading the whole archive.
@@ -311,16 +312,12 @@ impl Volume {
     /// # Errors
     /// If it is no file, cannot be read or is damaged.
     pub fn read(&self, slot: NaiveDate) -> Result<(Manifest, Digest), archive::Error> {
-        let path = self.archive(slot);
-        let opening = |source| archive::Error::Io {
-            action: format!("open {}", path.display()),
+        let archive = self.of(slot);
+        let file = archive.open().map_err(|source| archive::Error::Io {
+            action: format!("open {}", archive.archive(slot).display()),
             source,
-        };
-        // A link could lead anywhere; an archive is a file.
-        if !fs::symlink_metadata(&path).map_err(opening)?.is_file() {
-            return Err(opening(io::Error::other("it is not a file")));
-        }
-        archive::verify(&path)
+        })?;
+        archive::scan(file, &mut |_, _| Ok(()))
     }
 }
 

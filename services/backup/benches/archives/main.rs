@@ -18,6 +18,8 @@
 #[path = "../../tests/it/api.rs"]
 mod api;
 mod by_hand;
+#[path = "../../tests/it/gate.rs"]
+mod gate;
 #[path = "../../tests/it/harness.rs"]
 mod harness;
 mod measures;

@@ -137,7 +137,7 @@ pub async fn all(megabytes: u64) {
     let (mut pod, begun) = (None, Instant::now());
     let stored = until(&harness, "Uploading", begun, async { pod = Some(harness.pod("pod")) }).await;
     let row = "dump, archive and checks";
-    tell_ratio(row, stored, &by_hand, "");
+    tell_ratio(row, stored, &by_hand, "<= 1.1 x");
     tell(row, "s", stored, vec![by_hand]);
 
     let begun = Instant::now();
@@ -148,6 +148,7 @@ pub async fn all(megabytes: u64) {
     let aws = ("aws s3 cp", by_hand::aws(&place, &archive).await);
     let row = "upload, and what lies there";
     tell_ratio(row, uploaded, &curl, "");
+    tell_ratio(row, uploaded, &aws, "<= 1.1 x");
     tell(row, "s", uploaded, vec![curl, aws]);
 
     let mut restoring = Restoring::stored(harness);
@@ -169,12 +170,14 @@ pub async fn all(megabytes: u64) {
     tell(row, "s", restored, vec![peer]);
     restoring.drop_databases(&restoring.mark).await;
 
-    trial(&restoring.harness).await;
+    let size = format!("SELECT pg_database_size('{}')::text", database.name);
+    let size = restoring.text("postgres", &size).await.parse().unwrap();
+    trial(&restoring.harness, size).await;
     database.drop().await;
 }
 
-/// Seconds, and the most that its scratch held.
-async fn trial(harness: &Harness) {
+/// Seconds, and the most that its scratch held, beside the size of what is restored.
+async fn trial(harness: &Harness, size: f64) {
     let begun = Instant::now();
     let mut pod = verifier(harness, "verifier");
     let mut most = 0;
@@ -186,5 +189,8 @@ async fn trial(harness: &Harness) {
     let found = verification(harness);
     assert_eq!(found["state"], "Restored", "{found}");
     tell("trial restore", "s", took, Vec::new());
-    tell("trial restore: most on scratch", "MB", most as f64 / 1e6, Vec::new());
+    let row = "trial restore: most on scratch";
+    let restored = ("what is restored", Ok(size / 1e6));
+    tell_ratio(row, most as f64 / 1e6, &restored, "<= 1.2 x");
+    tell(row, "MB", most as f64 / 1e6, vec![restored]);
 }

@@ -7,13 +7,15 @@ use crate::{
     failure::Failure,
     manifest::Manifest,
     record::database_status,
-    s3::{self, Bucket, parts::Parts},
+    s3::{self, Bucket, parts::Parts, ranges},
 };
 use chrono::NaiveDate;
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
+use tokio::runtime::Handle;
 use valerix_crds::{FoundArchive, Upload, UploadState};
 
 /// What a record takes of an archive's own words. Unit: bytes, and databases.
@@ -153,42 +155,31 @@ impl Destination {
         }
     }
 
-    /// Puts a slot's archive into a new file, reads it to its end and holds it against its own manifest.
-    pub(crate) async fn fetch(&self, slot: NaiveDate, path: &Path) -> Result<(Manifest, Digest), Failure> {
-        let key = self.place(slot).key;
-        match &self.medium {
+    /// A slot's archive where it lies, to be read where blocking is allowed.
+    pub(crate) async fn open(&self, slot: NaiveDate) -> Result<Box<dyn Read + Send>, Failure> {
+        Ok(match &self.medium {
             Medium::Volume { volume, .. } => {
-                let (volume, path) = (volume.of(slot), path.to_owned());
-                off_thread(move || volume.fetch(&path))
-                    .await?
-                    .map_err(Failure::Volume)?;
+                let volume = volume.of(slot);
+                let opening = |source| {
+                    Failure::Archive(archive::Error::Io {
+                        action: "open the archive".into(),
+                        source,
+                    })
+                };
+                Box::new(off_thread(move || volume.open()).await?.map_err(opening)?)
             }
             Medium::S3(remote) => {
-                let bucket = self.bucket(remote).await?;
-                bucket.fetch(&key, path).await.map_err(Failure::Bucket)?;
+                let bucket = self.bucket(remote).await?.clone();
+                Box::new(ranges::Reader::new(Handle::current(), bucket, self.place(slot).key))
             }
-        }
-        let archive = path.to_owned();
-        off_thread(move || archive::verify(&archive))
-            .await?
-            .map_err(Failure::Archive)
+        })
     }
 
     /// The manifest of a stored slot, after reading the whole archive.
     pub(crate) async fn manifest(&self, slot: NaiveDate) -> Result<Manifest, Failure> {
-        match &self.medium {
-            Medium::Volume { volume, .. } => {
-                let volume = volume.clone();
-                let read = off_thread(move || volume.read(slot)).await?;
-                read.map(|(manifest, _)| manifest).map_err(Failure::Archive)
-            }
-            Medium::S3(_) => {
-                let path = self.fresh("manifest").map_err(Failure::Bucket)?;
-                let fetched = self.fetch(slot, &path).await;
-                discard(&path);
-                Ok(fetched?.0)
-            }
-        }
+        let archive = self.open(slot).await?;
+        let scanned = off_thread(move || archive::scan(archive, &mut |_, _| Ok(()))).await?;
+        scanned.map(|(manifest, _)| manifest).map_err(Failure::Archive)
     }
 
     /// What a stored slot's archive tells of itself: an object by the labels that it was stored with, a file on a volume by

@@ -160,8 +160,23 @@ pub(crate) fn of_archive(key: &str, error: &archive::Error) -> Failure {
     let key = key.to_owned();
     match error {
         archive::Error::Damaged { .. } => Failure::Damaged { key, why: chain(error) },
+        archive::Error::Io { source, .. } if is_of_scratch(source) => Failure::Scratch(source.to_string()),
         archive::Error::Io { .. } => Failure::Fetch { key, why: chain(error) },
     }
+}
+
+/// Why scratch could not be written while the archive was read.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct OfScratch(std::io::Error);
+
+pub(crate) fn of_scratch(error: std::io::Error) -> std::io::Error {
+    std::io::Error::other(OfScratch(error))
+}
+
+fn is_of_scratch(error: &std::io::Error) -> bool {
+    let inner = error.get_ref();
+    inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<OfScratch>)
 }
 
 fn joined(errors: &[impl Display]) -> String {

@@ -62,11 +62,11 @@ impl Target {
         let filler = if keeps_owners { &self.admin } else { &self.role };
         let filler = filler.with_client(client).on(&item.staged);
         self.fill(&filler, item, dump, keeps_owners).await?;
-        let of_extensions = self.compare(&filler, item).await?;
-        if let Err(error) = filler
-            .execute_within("analyze the restored tables", "ANALYZE", LONG)
-            .await
-        {
+        // Both read all of it, and what one has read the other finds in memory.
+        let analyzing = filler.execute_within("analyze the restored tables", "ANALYZE", LONG);
+        let (of_extensions, analyzed) = tokio::join!(self.compare(&filler, item), analyzing);
+        let of_extensions = of_extensions?;
+        if let Err(error) = analyzed {
             // Slower until autovacuum has been there, and otherwise whole.
             tracing::warn!(database = item.target, %error, "the restored tables are without statistics");
         }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! take the Restore over -> connect to the target -> settle what an earlier pod left
-//!   -> fetch the archive to scratch -> hold it against its manifest, and the target against the plan
+//!   -> read the archive to its end, which holds it against its manifest and puts the first dump on scratch
+//!   -> hold it against what is known of it, and the target against the plan
 //!   -> each database: say so, create it under its staged name, pg_restore, compare tables and rows
 //!   -> say so -> owner, grants, settings of what is replaced -> close it, end its sessions, rename all in one transaction
 //!   -> say so
@@ -142,11 +143,13 @@ impl Run {
             .await?;
         self.scratch.fresh()?;
         let source = &self.settings.source;
-        Box::pin(self.interruptible(stop.as_mut(), self.scratch.fetch(&self.settings))).await?;
+        let fetching = self.scratch.fetch(&self.settings);
+        let (manifest, digest) = Box::pin(self.interruptible(stop.as_mut(), fetching)).await?;
 
         self.step(RestorePhase::Checking, |_| {}).await?;
-        let manifest = self.interruptible(stop.as_mut(), self.scratch.verify(source)).await?;
+        self.scratch.check(source, &manifest, digest)?;
         let mut items = plan(&self.settings, &manifest)?;
+        self.scratch.release(&self.settings, &items)?;
         self.interruptible(stop.as_mut(), target.check(&self.settings, &mut items))
             .await?;
         let roles = self

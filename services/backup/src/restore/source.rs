@@ -1,34 +1,40 @@
-//! The archive: copied to scratch, held against what it must be, and taken apart one dump at a time.
+//! The archive: read once, held against what it must be, and taken apart one dump at a time.
 //!
 //! In: where it lies and what is known of it. Out: its manifest, and files on scratch that have the sha256 of their
-//! members. Reads the destination, writes scratch. Nothing of it is believed before it has been read to its end.
+//! members. Reads the destination, writes scratch. Nothing of it is believed before it has been read to its end; what will be
+//! needed first is put aside on the way there, and the rest, where there may be any, is taken from a copy.
 
 use super::{
-    failure::{Failure, of_archive},
+    failure::{Failure, of_archive, of_scratch},
     plan::Item,
     settings::Settings,
 };
 use crate::{
-    archive,
+    archive::{self, Digest},
     destination::{off_thread, slot_of},
     hashing::Hashing,
-    manifest::{ArchivedFile, Manifest},
+    manifest::{ArchivedFile, Globals, Manifest, globals_file, member_file},
+    member::SEALED,
     roles::Roles,
-    s3::{self, Bucket},
+    s3::{Bucket, ranges},
     sealing::{self, Keys},
     volume,
 };
 use std::{
+    collections::BTreeMap,
     fs::{self, DirBuilder, File},
-    io,
+    io::{self, Read, Write},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
-use valerix_crds::{DestinationChoice, restore_runner::SourceArchive};
+use tokio::runtime::Handle;
+use valerix_crds::{DestinationChoice, RestoreRoles, restore_runner::SourceArchive};
 
 /// What names the Secret with a key.
 const KEY_FIELD: &str = "spec.source.identitySecretRef";
+/// How much is put aside at a time. Unit: bytes.
+const CHUNK: usize = 256 * 1024;
 /// The archive's name on scratch.
 const ARCHIVE: &str = "archive.tar.zst";
 
@@ -39,6 +45,59 @@ pub(crate) struct Scratch {
     age_folder: PathBuf,
     /// What opens the archive, where it is encrypted.
     keys: OnceLock<Arc<Keys>>,
+    /// Members that were put aside while the archive was read, by their names.
+    aside: Mutex<BTreeMap<String, PathBuf>>,
+    /// The file that was handed out last: it goes before the next one comes.
+    handed: Mutex<Option<PathBuf>>,
+}
+
+/// What is put aside while the archive is read.
+struct Wanted {
+    /// The first dump: of the database that is restored first, or of whichever comes first.
+    database: Option<String>,
+    /// Whether roles are made, too.
+    roles: bool,
+}
+
+impl Wanted {
+    fn of(settings: &Settings) -> Self {
+        Self {
+            database: settings.spec.databases.first().map(|database| database.name.clone()),
+            roles: settings.spec.roles.unwrap_or_default() != RestoreRoles::Skip,
+        }
+    }
+
+    fn is_met_by(&self, member: &str, aside: &BTreeMap<String, PathBuf>) -> bool {
+        // A name that is there twice is damage, and seen as such at the end.
+        if aside.contains_key(member) {
+            return false;
+        }
+        let plain = member.strip_suffix(SEALED).unwrap_or(member);
+        if plain.ends_with(&globals_file("")) {
+            return self.roles;
+        }
+        let is_dump = |name: &String| !name.contains(&globals_file(""));
+        match &self.database {
+            Some(database) => plain == member_file(database),
+            None => plain.ends_with(&member_file("")) && !aside.keys().any(is_dump),
+        }
+    }
+}
+
+/// Reads the destination, and keeps a copy where more than one database may be wanted.
+struct Copying<Source> {
+    from: Source,
+    to: Option<File>,
+}
+
+impl<Source: Read> Read for Copying<Source> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        if let Some(to) = &mut self.to {
+            to.write_all(&buffer[..count]).map_err(of_scratch)?;
+        }
+        Ok(count)
+    }
 }
 
 impl Scratch {
@@ -47,6 +106,8 @@ impl Scratch {
             folder: folder.join("restore"),
             age_folder: age_folder.to_owned(),
             keys: OnceLock::new(),
+            aside: Mutex::default(),
+            handed: Mutex::default(),
         }
     }
 
@@ -72,46 +133,67 @@ impl Scratch {
         self.folder.join(ARCHIVE)
     }
 
-    /// Copies the archive from the mounted volume or the bucket that it is on.
-    pub(crate) async fn fetch(&self, settings: &Settings) -> Result<(), Failure> {
+    /// Reads the archive from the mounted volume or the bucket that it is on to its end, and holds it against its own manifest.
+    pub(crate) async fn fetch(&self, settings: &Settings) -> Result<(Manifest, Digest), Failure> {
         let key = settings.source.key.clone();
         let unavailable = |why: String| Failure::Fetch { key: key.clone(), why };
         match settings.source.destination.choice() {
             Some(DestinationChoice::VolumeClaim(_)) => {
-                let from = settings.arguments.destination_folder.join(&key);
-                let (to, key) = (self.archive(), key.clone());
-                off_thread(move || copy(&from, &to, &key))
-                    .await
-                    .map_err(|error| Failure::Task(error.to_string()))?
+                let (from, key) = (settings.arguments.destination_folder.join(&key), key.clone());
+                self.read(settings, move || open(&from, &key)).await
             }
             Some(DestinationChoice::S3(destination)) => {
                 let reach = settings.arguments.s3.reach();
                 let bucket = Bucket::open(&destination, &reach).map_err(|error| unavailable(error.to_string()))?;
-                let fetched = bucket.fetch(&key, &self.archive()).await;
-                let error = match fetched {
-                    Ok(_) => return Ok(()),
-                    Err(s3::Error::File { source, .. }) => return Err(Failure::Scratch(source.to_string())),
-                    Err(error) => error,
+                let reader = ranges::Reader::new(Handle::current(), bucket.clone(), key.clone());
+                let why = match self.read(settings, move || Ok(reader)).await {
+                    Err(Failure::Fetch { why, .. }) => why,
+                    read => return read,
                 };
                 let (folder, _) = key.rsplit_once('/').map_or(("", ""), |(folder, name)| (folder, name));
                 let names: Vec<_> = bucket.keys(folder).await.unwrap_or_default();
                 let beside = names
                     .iter()
                     .filter_map(|name| name.strip_prefix(folder)?.strip_prefix('/'));
-                Err(unavailable(format!("{error}{}", neighbours(beside))))
+                Err(unavailable(format!("{why}{}", neighbours(beside))))
             }
             None => Err(unavailable("its destination is neither a claim nor a bucket".into())),
         }
     }
 
-    /// Reads the copy to its end and holds it against its own manifest and against what is known of it. If it is encrypted,
-    /// there must be a key.
-    pub(crate) async fn verify(&self, source: &SourceArchive) -> Result<Manifest, Failure> {
-        let path = self.archive();
-        let (manifest, digest) = off_thread(move || archive::verify(&path))
+    async fn read<Source: Read + Send>(
+        &self,
+        settings: &Settings,
+        open: impl FnOnce() -> Result<Source, Failure> + Send + 'static,
+    ) -> Result<(Manifest, Digest), Failure> {
+        let (folder, copy, key) = (self.folder.clone(), self.archive(), settings.source.key.clone());
+        let (wanted, copied) = (Wanted::of(settings), settings.spec.databases.len() != 1);
+        let work = move || {
+            let from = open()?;
+            let to = copied.then(|| archive::create(&copy)).transpose();
+            let to = to.map_err(|error| Failure::Scratch(error.to_string()))?;
+            let mut aside = BTreeMap::new();
+            let scanned = archive::scan(Copying { from, to }, &mut |member, reader| {
+                if wanted.is_met_by(member, &aside) {
+                    let path = folder.join(format!("aside-{}", aside.len()));
+                    put_aside(reader, &path, member)?;
+                    aside.insert(member.to_owned(), path);
+                }
+                Ok(())
+            });
+            scanned
+                .map(|found| (found, aside))
+                .map_err(|error| of_archive(&key, &error))
+        };
+        let (found, aside) = off_thread(work)
             .await
-            .map_err(|error| Failure::Task(error.to_string()))?
-            .map_err(|error| of_archive(&source.key, &error))?;
+            .map_err(|error| Failure::Task(error.to_string()))??;
+        *self.aside.lock().unwrap_or_else(PoisonError::into_inner) = aside;
+        Ok(found)
+    }
+
+    /// Holds what was read against what is known of it. If it is encrypted, there must be a key.
+    pub(crate) fn check(&self, source: &SourceArchive, manifest: &Manifest, digest: Digest) -> Result<(), Failure> {
         let found = [
             ("sha256", &source.sha256, digest.sha256),
             ("slot", &source.slot, manifest.slot.to_string()),
@@ -142,7 +224,29 @@ impl Scratch {
             // The archive is read once.
             let _ = self.keys.set(Arc::new(keys));
         }
-        Ok(manifest)
+        Ok(())
+    }
+
+    /// Gives the copy's room back, where one database is restored and everything that it needs was put aside.
+    pub(crate) fn release(&self, settings: &Settings, items: &[Item]) -> Result<(), Failure> {
+        let [Item { member, .. }] = items else {
+            return Ok(());
+        };
+        let script = member.globals.as_ref().filter(|_| Wanted::of(settings).roles);
+        let files = [Some(member.archived()), script.map(Globals::archived)];
+        let aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        let lacking = files.iter().flatten().find(|needed| !aside.contains_key(needed.file));
+        match lacking {
+            None => remove(&self.archive()),
+            Some(needed) if settings.spec.databases.len() == 1 => Err(Failure::Damaged {
+                key: settings.source.key.clone(),
+                why: format!(
+                    "it calls a member of {} {}, as no runner does",
+                    member.name, needed.file
+                ),
+            }),
+            Some(_) => Ok(()),
+        }
     }
 
     /// One member of the archive, as a file that a client reads; the one before it is gone then.
@@ -156,10 +260,22 @@ impl Scratch {
         let (file, sha256) = (member.file.to_owned(), member.sha256.to_owned());
         let sealed = (member != plain).then(|| (self.folder.join("opened"), plain.sha256.to_owned()));
         let keys = self.keys.get().cloned();
+        let before = self.handed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let aside = self
+            .aside
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(member.file);
         let work = move || {
-            extract(&archive, &file, &sha256, &path, &key)?;
+            if let Some(before) = before {
+                remove(&before)?;
+            }
+            let path = match aside {
+                Some(path) => path,
+                None => extract(&archive, &file, &sha256, path, &key)?,
+            };
             let (Some((opened, sha256)), Some(keys)) = (sealed, keys) else {
-                return Ok(path);
+                return Ok::<_, Failure>(path);
             };
             remove(&opened)?;
             keys.open(&path, &opened, &file, &sha256).map_err(|error| match error {
@@ -169,9 +285,11 @@ impl Scratch {
             remove(&path)?;
             Ok(opened)
         };
-        off_thread(work)
+        let path = off_thread(work)
             .await
-            .map_err(|error| Failure::Task(error.to_string()))?
+            .map_err(|error| Failure::Task(error.to_string()))??;
+        *self.handed.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.clone());
+        Ok(path)
     }
 
     /// The roles that come with these databases; `None` if the archive holds none.
@@ -206,7 +324,8 @@ fn neighbours<'a>(names: impl Iterator<Item = &'a str>) -> String {
     format!("; in its folder lie {}{more}", archives.join(", "))
 }
 
-fn copy(from: &Path, to: &Path, key: &str) -> Result<(), Failure> {
+/// An archive on a mounted volume.
+fn open(from: &Path, key: &str) -> Result<File, Failure> {
     let unavailable = |error: io::Error| Failure::Fetch {
         key: key.to_owned(),
         why: if error.kind() == io::ErrorKind::NotFound {
@@ -222,13 +341,26 @@ fn copy(from: &Path, to: &Path, key: &str) -> Result<(), Failure> {
     if !fs::symlink_metadata(from).map_err(unavailable)?.is_file() {
         return Err(unavailable(io::Error::other("it is not a file")));
     }
-    let mut source = File::open(from).map_err(unavailable)?;
-    let mut target = archive::create(to).map_err(|error| Failure::Scratch(error.to_string()))?;
-    io::copy(&mut source, &mut target).map_err(|error| match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::Scratch(error.to_string()),
-        _ => unavailable(error),
-    })?;
-    Ok(())
+    File::open(from).map_err(unavailable)
+}
+
+/// What cannot be read is the archive's fault, what cannot be written is the folder's.
+fn put_aside(reader: &mut dyn Read, path: &Path, member: &str) -> Result<(), archive::Error> {
+    let writing = |source| archive::Error::Io {
+        action: format!("put {member} aside"),
+        source: of_scratch(source),
+    };
+    let mut target = archive::create(path).map_err(writing)?;
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let count = reader.read(&mut buffer).map_err(|error| archive::Error::Damaged {
+            why: format!("{member}: {error}"),
+        })?;
+        if count == 0 {
+            return Ok(());
+        }
+        target.write_all(&buffer[..count]).map_err(writing)?;
+    }
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {
@@ -238,7 +370,7 @@ fn remove(path: &Path) -> Result<(), Failure> {
     }
 }
 
-fn extract(archive: &Path, member: &str, sha256: &str, path: &Path, key: &str) -> Result<(), Failure> {
+fn extract(archive: &Path, member: &str, sha256: &str, path: PathBuf, key: &str) -> Result<PathBuf, Failure> {
     let damaged = |why: String| Failure::Damaged {
         key: key.to_owned(),
         why,
@@ -251,15 +383,15 @@ fn extract(archive: &Path, member: &str, sha256: &str, path: &Path, key: &str) -
         if entry.path().map_err(unreadable)?.to_string_lossy() != member {
             continue;
         }
-        remove(path)?;
-        let mut target = archive::create(path).map_err(|error| Failure::Scratch(error.to_string()))?;
+        remove(&path)?;
+        let mut target = archive::create(&path).map_err(|error| Failure::Scratch(error.to_string()))?;
         let mut reader = Hashing::new(entry);
         io::copy(&mut reader, &mut target).map_err(|error| Failure::Scratch(error.to_string()))?;
         let (_, found, _) = reader.finish();
         if found != sha256 {
             return Err(damaged(format!("{member} changed on scratch")));
         }
-        return Ok(());
+        return Ok(path);
     }
     Err(damaged(format!("{member} is missing")))
 }

@@ -10,6 +10,7 @@ mod access;
 mod answer;
 mod error;
 pub mod parts;
+pub mod ranges;
 
 pub use error::Error;
 
@@ -129,7 +130,7 @@ impl Labels<'_> {
 }
 
 /// One bucket.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Bucket {
     reader: Client,
     /// Sends each request once.

@@ -1,4 +1,5 @@
-//! The trial restore: a stored archive, fetched as anybody would fetch it, into a server of its own, and looked at.
+//! The trial restore: a stored archive, read as anybody would read it, into a server of its own, and looked at. The archive is
+//! read twice where it lies, to see whether it is whole and to restore it: what is on scratch is the server alone.
 //!
 //! In: a slot whose record is Completed. Out: `status.verification` of that record. It knows no connection of a database
 //! and stores nothing: what it sees is destination, manifest and record. What could not be found out is Inconclusive, which
@@ -6,14 +7,17 @@
 
 mod checks;
 mod server;
+mod stream;
 mod verdict;
 
 use crate::{
-    archive, client,
+    archive::{self, Digest},
+    client,
     client::Client,
     destination::{Destination, Site, off_thread},
     failure::Failure,
-    manifest::{Encryption, Manifest, Member},
+    manifest::{Encryption, Globals, Manifest, Member, globals_file},
+    member::SEALED,
     record::Record,
     roles::Roles,
     sealing::{self, Keys},
@@ -21,13 +25,17 @@ use crate::{
 };
 use chrono::{NaiveDate, Utc};
 use server::Server;
+use sha2::{Digest as _, Sha256};
 use std::{
+    collections::BTreeMap,
     fs,
     future::Future,
-    io,
+    io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
+use stream::Stream;
 use tokio::time::Instant;
 use valerix_crds::{
     Backup, BackupPolicySpec, BackupStatus, DestinationChoice, TrialRestoreState, TrialRestoreStatus, UploadState,
@@ -37,6 +45,8 @@ use verdict::{Finding, Rung, Seen, status};
 
 /// How long calls for the record are tried again.
 const RECORD_PATIENCE: Duration = Duration::from_secs(120);
+/// A script of roles larger than this is none.
+const MAX_SCRIPT: u64 = 16 << 20;
 /// What is kept of the deadline for writing the record.
 const DEADLINE_MARGIN: Duration = Duration::from_secs(60);
 
@@ -50,7 +60,7 @@ pub struct Arguments {
     /// The slot, `yyyy-mm-dd`.
     #[arg(long, env = backup_runner::SLOT_ENV)]
     pub slot: NaiveDate,
-    /// Folder for the archive, its dumps and the server.
+    /// Folder for the server.
     #[arg(long, env = "VALERIX_BACKUP_SCRATCH_FOLDER", default_value = backup_runner::SCRATCH_FOLDER)]
     pub scratch_folder: PathBuf,
     /// Folder with the Secret that opens an encrypted archive.
@@ -128,6 +138,39 @@ struct Trial {
     folder: PathBuf,
 }
 
+/// An archive that was read to its end and is the one that was stored.
+struct Fetched {
+    manifest: Manifest,
+    digest: Digest,
+    /// Members with roles, as they are in the archive.
+    scripts: BTreeMap<String, Vec<u8>>,
+    /// What opens it, where it is encrypted.
+    keys: Option<Arc<Keys>>,
+}
+
+impl Fetched {
+    /// The script of a database's roles.
+    fn script(&self, globals: &Globals) -> Result<Vec<u8>, Finding> {
+        let file = globals.archived().file;
+        let script = self.scripts.get(file).cloned().unwrap_or_default();
+        let plain = match self.keys.as_ref().filter(|_| globals.sealed.is_some()) {
+            None => script,
+            Some(keys) => {
+                let mut plain = Vec::new();
+                let mut unsealed = keys.unseal(&*script, file).map_err(not_opened)?.take(MAX_SCRIPT);
+                let read = unsealed.read_to_end(&mut plain);
+                read.map_err(|error| Finding::failed(Rung::Fetch, format!("{file} cannot be decrypted: {error}")))?;
+                plain
+            }
+        };
+        if hex::encode(Sha256::digest(&plain)) != globals.sha256 {
+            let why = format!("{} does not have the sha256 of its manifest", globals.file);
+            return Err(Finding::failed(Rung::Fetch, why));
+        }
+        Ok(plain)
+    }
+}
+
 impl Trial {
     fn new(arguments: Arguments, spec: BackupPolicySpec, choice: DestinationChoice, backup: Backup) -> Self {
         let folder = arguments.scratch_folder.join("verify");
@@ -145,20 +188,13 @@ impl Trial {
     /// Every rung, lowest first.
     async fn climb(&self, seen: &mut Seen) -> Result<(), Finding> {
         let begun = Instant::now();
-        let manifest = self.fetch().await?;
+        let fetched = self.fetch().await?;
+        let manifest = &fetched.manifest;
 
-        let client = self.client(&manifest)?;
+        let client = self.client(manifest)?;
         let server = Server::start(&client, &self.folder.join("server")).await?;
-        self.roles(&server, &manifest, seen).await?;
-        for (index, member) in manifest.databases.iter().enumerate() {
-            let dump = self.folder.join(&member.file);
-            server
-                .restore(&database(index), &dump, &member.name, member.globals.is_some())
-                .await?;
-            // Its room is needed by what comes after it.
-            fs::remove_file(&dump).map_err(|error| scratch(Rung::Restore, &error))?;
-            seen.databases += 1;
-        }
+        self.roles(&server, &fetched, seen).await?;
+        self.restore(&server, &fetched, seen).await?;
         let took = begun.elapsed();
         seen.restore_seconds = Some(i64::try_from(took.as_secs()).unwrap_or(i64::MAX));
 
@@ -168,19 +204,48 @@ impl Trial {
         for (index, member) in manifest.databases.iter().enumerate() {
             checks::volume(&server, &database(index), member, seen).await?;
         }
-        self.semantics(&server, &manifest, seen).await?;
+        self.semantics(&server, manifest, seen).await?;
         for (index, member) in manifest.databases.iter().enumerate() {
             checks::integrity(&server, &database(index), member).await?;
         }
         self.time(took)
     }
 
+    /// Restores every dump as it is read. What was restored, or was not, counts only where the archive is still the same.
+    async fn restore(&self, server: &Server, fetched: &Fetched, seen: &mut Seen) -> Result<(), Finding> {
+        let unknown = |why: String| Finding::inconclusive(Rung::Restore, why);
+        let archive = self.destination.open(self.slot).await;
+        let archive = archive.map_err(|failure| unknown(failure.to_string()))?;
+        let mut stream = Stream::of(archive, &fetched.manifest, fetched.keys.clone());
+        let mut restored = Ok(());
+        while let Some(index) = stream.dump().await {
+            let Some(member) = fetched.manifest.databases.get(index) else {
+                continue;
+            };
+            let (name, has_roles) = (database(index), member.globals.is_some());
+            restored = server.restore(&name, &mut stream, &member.name, has_roles).await;
+            if restored.is_err() {
+                break;
+            }
+            seen.databases += 1;
+        }
+        match stream.end().await {
+            Ok(whole) if whole.digest == fetched.digest => match whole.fault {
+                Some(why) => Err(Finding::failed(Rung::Fetch, why)),
+                None => restored,
+            },
+            Ok(_) => Err(unknown("the archive changed while it was restored".into())),
+            Err(error) => Err(unknown(Failure::Archive(error).to_string())),
+        }
+    }
+
     /// The roles of the archive, with everything that they had: the server is nobody else's.
-    async fn roles(&self, server: &Server, manifest: &Manifest, seen: &mut Seen) -> Result<(), Finding> {
+    async fn roles(&self, server: &Server, fetched: &Fetched, seen: &mut Seen) -> Result<(), Finding> {
+        let databases = &fetched.manifest.databases;
         let mut roles = Roles::default();
-        seen.not_run.extend(without_roles(&manifest.databases));
-        for globals in manifest.databases.iter().filter_map(|member| member.globals.as_ref()) {
-            let script = fs::read(self.folder.join(&globals.file)).map_err(|error| scratch(Rung::Restore, &error))?;
+        seen.not_run.extend(without_roles(databases));
+        for globals in databases.iter().filter_map(|member| member.globals.as_ref()) {
+            let script = fetched.script(globals)?;
             let found = Roles::read(&String::from_utf8_lossy(&script))
                 .map_err(|why| Finding::failed(Rung::Restore, format!("{}: {why}", globals.file)))?;
             roles.merge(found);
@@ -195,7 +260,7 @@ impl Trial {
     }
 
     /// The archive as it lies there, against its own manifest and against the record.
-    async fn fetch(&self) -> Result<Manifest, Finding> {
+    async fn fetch(&self) -> Result<Fetched, Finding> {
         self.fresh_scratch().map_err(|error| scratch(Rung::Fetch, &error))?;
         let failed = |why: String| Finding::failed(Rung::Fetch, why);
         let unknown = |why: String| Finding::inconclusive(Rung::Fetch, why);
@@ -213,33 +278,41 @@ impl Trial {
         if !held.map_err(|failure| unknown(failure.to_string()))? {
             return Err(failed(format!("nothing lies under {}", place.key)));
         }
-        let path = self.folder.join("archive.tar.zst");
-        let (manifest, digest) = match self.destination.fetch(self.slot, &path).await {
-            Ok(fetched) => fetched,
-            Err(Failure::Archive(archive::Error::Damaged { why })) => {
-                return Err(failed(format!("{} is damaged: {why}", place.key)));
-            }
-            Err(failure) => return Err(unknown(failure.to_string())),
-        };
+        let archive = self.destination.open(self.slot).await;
+        let archive = archive.map_err(|failure| unknown(failure.to_string()))?;
+        let scanned = off_thread(move || {
+            let mut scripts = BTreeMap::new();
+            let scanned = archive::scan(archive, &mut |name, reader| {
+                if is_script(name) {
+                    let mut script = Vec::new();
+                    let read = reader.take(MAX_SCRIPT).read_to_end(&mut script);
+                    read.map_err(|error| archive::Error::Damaged {
+                        why: format!("{name}: {error}"),
+                    })?;
+                    scripts.insert(name.to_owned(), script);
+                }
+                Ok(())
+            });
+            scanned.map(|(manifest, digest)| (manifest, digest, scripts))
+        });
+        let scanned = scanned.await.map_err(|failure| unknown(failure.to_string()))?;
+        let (manifest, digest, scripts) = scanned.map_err(|error| match error {
+            archive::Error::Damaged { why } => failed(format!("{} is damaged: {why}", place.key)),
+            error => unknown(Failure::Archive(error).to_string()),
+        })?;
         if upload.sha256.as_ref() != Some(&digest.sha256) {
             return Err(failed(format!(
                 "{} is not the archive that was stored: its sha256 is {}",
                 place.key, digest.sha256
             )));
         }
-        let (archive, folder) = (path.clone(), self.folder.clone());
-        off_thread(move || archive::unpack(&archive, &folder))
-            .await
-            .and_then(|unpacked| unpacked.map_err(Failure::Archive))
-            .map_err(|failure| unknown(failure.to_string()))?;
-        fs::remove_file(&path).map_err(|error| scratch(Rung::Fetch, &error))?;
-        if let Some(encryption) = manifest.encryption.clone() {
-            let keys = self.keys(&encryption)?;
-            let (folder, sealed) = (self.folder.clone(), manifest.clone());
-            let opened = off_thread(move || open(&folder, &keys, &sealed)).await;
-            opened.map_err(|failure| unknown(failure.to_string()))??;
-        }
-        Ok(manifest)
+        let keys = manifest.encryption.as_ref().map(|encryption| self.keys(encryption));
+        Ok(Fetched {
+            keys: keys.transpose()?.map(Arc::new),
+            manifest,
+            digest,
+            scripts,
+        })
     }
 
     /// What opens the archive. Without a key nothing was found out; with one of others, the archive cannot be restored with what
@@ -352,19 +425,11 @@ fn not_opened(error: sealing::Error) -> Finding {
     }
 }
 
-/// Puts the plain files in the place of the encrypted ones.
-fn open(folder: &Path, keys: &Keys, manifest: &Manifest) -> Result<(), Finding> {
-    let globals = manifest.databases.iter().filter_map(|member| member.globals.as_ref());
-    let globals = globals.map(|globals| (globals.archived(), globals.plain()));
-    let dumps = manifest.databases.iter();
-    let dumps = dumps.map(|member| (member.archived(), member.plain()));
-    for (sealed, plain) in dumps.chain(globals).filter(|(sealed, plain)| sealed != plain) {
-        let path = folder.join(sealed.file);
-        keys.open(&path, &folder.join(plain.file), sealed.file, plain.sha256)
-            .map_err(not_opened)?;
-        fs::remove_file(&path).map_err(|error| scratch(Rung::Fetch, &error))?;
-    }
-    Ok(())
+fn is_script(member: &str) -> bool {
+    member
+        .strip_suffix(SEALED)
+        .unwrap_or(member)
+        .ends_with(&globals_file(""))
 }
 
 /// Name of a database on the throwaway server: those of the archive may be any text.

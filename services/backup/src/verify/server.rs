@@ -3,7 +3,10 @@
 //! In: the programs of one major version and a folder. Out: databases to restore into and to ask. What it holds is a copy,
 //! so nothing of it need survive: it does not fsync.
 
-use super::verdict::{Finding, Rung};
+use super::{
+    stream::Stream,
+    verdict::{Finding, Rung},
+};
 use crate::{client::Client, connection::Connection, libpq, roles::Roles};
 use std::{
     collections::BTreeSet,
@@ -11,15 +14,18 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Output, Stdio},
     time::Duration,
 };
 use tokio::{
-    process::{Child, Command},
+    io::AsyncWriteExt,
+    process::{Child, ChildStdin, Command},
     time::Instant,
 };
 
 const USER: &str = "valerix";
+/// Where the server says what it has to say.
+const LOG: &str = "log";
 /// How long the server may take to answer first.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const START_PAUSE: Duration = Duration::from_millis(200);
@@ -27,8 +33,6 @@ const START_PAUSE: Duration = Duration::from_millis(200);
 const SCRIPT_FAILED: i32 = 3;
 /// Exit code of psql where what `--command` holds was refused.
 const COMMAND_FAILED: i32 = 1;
-/// How many tables pg_restore fills at once.
-const JOBS: &str = "2";
 /// Settings of a server whose data nobody needs tomorrow.
 const SETTINGS: [&str; 14] = [
     "listen_addresses=",
@@ -38,7 +42,7 @@ const SETTINGS: [&str; 14] = [
     "full_page_writes=off",
     "wal_level=minimal",
     "max_wal_senders=0",
-    "max_wal_size=256MB",
+    "max_wal_size=128MB",
     "shared_buffers=32MB",
     "dynamic_shared_memory_type=mmap",
     "max_connections=10",
@@ -112,7 +116,7 @@ impl Server {
         if !made.status.success() {
             return Err(unusable(&format!("initdb failed: {}", told(&made.stderr))));
         }
-        let log = folder.join("log");
+        let log = folder.join(LOG);
         let output =
             File::create(&log).map_err(|error| unusable(&format!("failed to create {}: {error}", log.display())))?;
         let errors = output.try_clone().map_err(|error| unusable(&error.to_string()))?;
@@ -179,15 +183,16 @@ impl Server {
         Ok(refused.lines().count())
     }
 
-    /// Makes a database and restores a dump into it; without owners and grants where the archive holds no roles.
+    /// Makes a database and restores the dump that arrives into it; without owners and grants where the archive holds no roles.
     pub(super) async fn restore(
         &self,
         database: &str,
-        dump: &Path,
+        dump: &mut Stream,
         label: &str,
         has_roles: bool,
     ) -> Result<(), Finding> {
-        let encoding = self.encoding(dump, label).await?;
+        let head = self.folder.join("head");
+        let encoding = self.encoding(dump, &head, label).await?;
         let statement = format!("CREATE DATABASE {database} TEMPLATE template0 ENCODING '{encoding}'");
         self.ask("postgres", &statement)
             .await
@@ -195,17 +200,33 @@ impl Server {
         let connection = Self::connection(&self.folder, database);
         let mut command = libpq::connected(&self.client, "pg_restore", &connection);
         // A subscription would begin to copy.
-        command.args(["--exit-on-error", "--no-subscriptions", "--jobs", JOBS]);
+        command.args(["--exit-on-error", "--no-subscriptions"]);
         if !has_roles {
             command.args(["--no-owner", "--no-privileges"]);
         }
-        command.arg(dump);
-        let restored = libpq::output(command).await;
-        let restored = restored.map_err(|error| unusable(&format!("failed to run pg_restore: {error}")))?;
+        let restored = fed(command, async |mut input| {
+            let mut head = tokio::fs::File::open(&head).await?;
+            if tokio::io::copy(&mut head, &mut input).await.is_err() {
+                return Ok(());
+            }
+            while let Some(bytes) = dump.bytes().await {
+                // pg_restore that stops reading has failed, or has seen all that it wants: its exit code says which.
+                if input.write_all(&bytes).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        let restored = restored
+            .await
+            .map_err(|error| unusable(&format!("failed to run pg_restore: {error}")))?;
         if restored.status.success() {
             return Ok(());
         }
-        let why = format!("{label}: pg_restore failed: {}", told(&restored.stderr));
+        let mut why = format!("{label}: pg_restore failed: {}", told(&restored.stderr));
+        if let Some(said) = self.last_words().filter(|_| libpq::is_lost(&why)) {
+            why = format!("{why}: {said}");
+        }
         Err(if lacks_something(&why, has_roles) {
             Finding::inconclusive(Rung::Restore, why)
         } else {
@@ -213,14 +234,33 @@ impl Server {
         })
     }
 
-    /// The encoding that the dumped database had.
-    async fn encoding(&self, dump: &Path, label: &str) -> Result<String, Finding> {
+    /// Why the server has ended itself, if it has: who was connected hears only that it is gone. What else is in its log may
+    /// have somebody's data in it.
+    fn last_words(&self) -> Option<String> {
+        const PANIC: &str = "PANIC:";
+        let log = fs::read(self.folder.join(LOG)).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let said = log.lines().rev().find_map(|line| line.split_once(PANIC))?.1;
+        Some(told(format!("{PANIC}{said}").as_bytes()))
+    }
+
+    /// The encoding that the dumped database had. What had to be read of the dump for that is in `head` then.
+    async fn encoding(&self, dump: &mut Stream, head: &Path, label: &str) -> Result<String, Finding> {
         let mut command = libpq::command(&self.client, "pg_restore");
-        command
-            .args(["--schema-only", "--section=pre-data", "--file=-"])
-            .arg(dump);
-        let listed = libpq::output(command).await;
-        let listed = listed.map_err(|error| unusable(&format!("failed to run pg_restore: {error}")))?;
+        command.args(["--schema-only", "--section=pre-data", "--file=-"]);
+        let listed = fed(command, async |mut input| {
+            let mut head = tokio::fs::File::create(head).await?;
+            while let Some(bytes) = dump.bytes().await {
+                head.write_all(&bytes).await?;
+                if input.write_all(&bytes).await.is_err() {
+                    break;
+                }
+            }
+            head.flush().await
+        });
+        let listed = listed
+            .await
+            .map_err(|error| unusable(&format!("failed to read the beginning of {label}: {error}")))?;
         if !listed.status.success() {
             let why = format!("{label}: pg_restore failed: {}", told(&listed.stderr));
             return Err(Finding::failed(Rung::Restore, why));
@@ -252,6 +292,14 @@ impl Server {
         })
         .await
     }
+}
+
+/// Runs a command to its end while something feeds it.
+async fn fed(mut command: Command, feed: impl AsyncFnOnce(ChildStdin) -> io::Result<()>) -> io::Result<Output> {
+    let mut child = command.stdin(Stdio::piped()).spawn()?;
+    let input = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let (output, ()) = tokio::try_join!(child.wait_with_output(), feed(input))?;
+    Ok(output)
 }
 
 async fn ask(client: &Client, connection: &Connection, script: &str, folder: &Path) -> Result<String, Unanswered> {

@@ -1,50 +1,72 @@
 //! The table of damages: each row is refused by the check that is there for it.
 
-use crate::harness::{Database, Harness, SMALL};
+use crate::harness::{Database, Harness, SMALL, password};
 use std::{
     fs,
     io::{Read, Write},
     path::Path,
+    sync::{Arc, Mutex},
 };
+use tokio::process::Command;
 use valerix_backup::{
-    archive::{self, Error},
-    client, dump,
+    archive::{self, Error, Writer},
+    client,
+    dump::{self, SharedWriter, Taken},
     manifest::{Manifest, Member, Owner},
+    member::{Form, Written},
 };
+
+const FILE: &str = "damage.dump";
 
 struct Material {
     folder: tempfile::TempDir,
     client: client::Client,
-    database: Database,
+    /// A real dump, about twenty kilobytes.
+    dump: Vec<u8>,
 }
 
-/// A real dump, about half a megabyte.
 async fn material() -> Material {
     let database = Database::new("damage", SMALL).await;
     let harness = Harness::new(&[("damage", &database.name)]).await;
-    let connection = valerix_backup::connection::read(
-        &harness.folder.path().join("connections"),
-        0,
-        &serde_json::from_value(harness.spec["databases"][0].clone()).unwrap(),
-    )
-    .unwrap();
     let client = client::installed(Path::new("/usr/lib/postgresql"))
         .unwrap()
         .pop()
         .unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    dump::dump(&connection, &client, &folder.path().join("damage.dump"))
+    let dumped = Command::new(client.program("pg_dump"))
+        .args(["--format=custom", "--compress=0", "--host", harness.server.get_host()])
+        .args(["--port", &harness.server.get_port().to_string()])
+        .args(["--username", harness.server.get_username(), &database.name])
+        .env("PGPASSWORD", password())
+        .output()
         .await
         .unwrap();
+    assert!(dumped.status.success(), "{}", String::from_utf8_lossy(&dumped.stderr));
+    database.drop().await;
     Material {
-        folder,
+        folder: tempfile::tempdir().unwrap(),
         client,
-        database,
+        dump: dumped.stdout,
     }
 }
 
-fn manifest(folder: &Path) -> Manifest {
-    let digest = archive::digest(&folder.join("damage.dump")).unwrap();
+impl Material {
+    /// An archive that is being made, under this name.
+    fn writer(&self, name: &str) -> SharedWriter {
+        let writer = Writer::create(&self.folder.path().join(name), 1_787_000_000).unwrap();
+        Arc::new(Mutex::new(writer))
+    }
+
+    /// Whatever it is, it goes into the archive and is read on its way there.
+    async fn take(&self, archive: &SharedWriter, dump: &[u8]) -> Result<Taken, dump::Error> {
+        let path = self.folder.path().join("source");
+        fs::write(&path, dump).unwrap();
+        let source = fs::File::open(&path).unwrap();
+        let form = Form::plain(3);
+        dump::take("databases[0] damage", &self.client, source, archive, &form, FILE).await
+    }
+}
+
+fn manifest(written: &Written) -> Manifest {
     Manifest {
         format: 1,
         policy: Owner {
@@ -59,9 +81,9 @@ fn manifest(folder: &Path) -> Manifest {
         encryption: None,
         databases: vec![Member {
             name: "damage".into(),
-            file: "damage.dump".into(),
-            sha256: digest.sha256,
-            bytes: digest.bytes,
+            file: FILE.into(),
+            sha256: written.plain.sha256.clone(),
+            bytes: written.plain.bytes,
             tables: 1,
             sealed: None,
             globals: None,
@@ -77,30 +99,43 @@ fn manifest(folder: &Path) -> Manifest {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_dump_is_refused_although_its_list_reads() {
     let material = material().await;
-    let whole = fs::read(material.folder.path().join("damage.dump")).unwrap();
-    let path = material.folder.path().join("damage.dump");
-    let (contents, digest) = dump::inspect("databases[0] damage", &material.client, &path)
-        .await
-        .unwrap();
-    assert_eq!((contents.tables, contents.rows["public.t"]), (1, 500));
-    assert_eq!(
-        digest,
-        archive::digest(&path).unwrap(),
-        "what was read is what was checked"
-    );
-    let cut = material.folder.path().join("cut.dump");
+    let whole = &material.dump;
+    let archive = material.writer("a.tar.zst");
+    let taken = material.take(&archive, whole).await.unwrap();
+    assert_eq!((taken.contents.tables, taken.contents.rows["public.t"]), (1, 500));
+    let source = archive::digest(&material.folder.path().join("source")).unwrap();
+    assert_eq!(taken.written.plain, source, "what was archived is what was checked");
     let percent = |percent: usize| whole.len() * percent / 100;
     for length in [0, percent(20), percent(60), percent(90), percent(99), whole.len() - 1] {
-        fs::write(&cut, &whole[..length]).unwrap();
-        let error = dump::inspect("databases[0] damage", &material.client, &cut)
-            .await
-            .unwrap_err();
+        let error = material.take(&archive, &whole[..length]).await.unwrap_err();
         assert!(
             error.to_string().starts_with("databases[0] damage: pg_restore"),
             "{length}: {error}"
         );
     }
-    material.database.drop().await;
+}
+
+/// What was written before and is not kept leaves nothing behind, however much it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_is_not_kept_is_none() {
+    let material = material().await;
+    let archive = material.writer("a.tar.zst");
+    let longer = [&material.dump[..], &vec![b'x'; 1 << 20]].concat();
+    for dump in [&material.dump[..1000], &longer] {
+        // Cut, or with something behind its end: only the first is damage to pg_restore, and neither is kept.
+        let _ = material.take(&archive, dump).await;
+    }
+    let taken = material.take(&archive, &material.dump).await.unwrap();
+    let manifest = manifest(&taken.written);
+    let mut writer = archive.lock().unwrap();
+    writer.keep(&taken.written.appended).unwrap();
+    let _ = writer.begin("other.dump", None).unwrap().write_all(&longer);
+    writer.finish(&manifest).unwrap();
+    let path = material.folder.path().join("a.tar.zst");
+    assert_eq!(archive::verify(&path).unwrap().0, manifest);
+    let members = members(&fs::read(&path).unwrap());
+    assert_eq!(members.len(), 2);
+    assert!(members[0] == (FILE.into(), material.dump.clone()));
 }
 
 /// What an archive holds, in order.
@@ -120,7 +155,8 @@ fn compressed(tar: &[u8]) -> Vec<u8> {
     zstd::encode_all(tar, 3).unwrap()
 }
 
-fn rebuilt(members: &[(&str, &[u8])]) -> Vec<u8> {
+/// An archive of one frame, as runners made them before they wrote members as these arrive.
+pub fn rebuilt(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, content) in members {
         let mut header = tar::Header::new_gnu();
@@ -208,13 +244,13 @@ pub fn damages(good: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 async fn every_damaged_archive_is_refused() {
     let material = material().await;
     let folder = material.folder.path();
-    let manifest = manifest(folder);
+    let archive = material.writer("a.tar.zst");
+    let taken = material.take(&archive, &material.dump).await.unwrap();
+    let manifest = manifest(&taken.written);
+    let mut writer = archive.lock().unwrap();
+    writer.keep(&taken.written.appended).unwrap();
+    writer.finish(&manifest).unwrap();
     let path = folder.join("a.tar.zst");
-    archive::write(&path, folder, &manifest, 3).unwrap();
-    assert!(
-        !folder.join("damage.dump").exists(),
-        "a dump that is archived makes room"
-    );
     let (read_back, digest) = archive::verify(&path).unwrap();
     assert_eq!(read_back, manifest);
     let good = fs::read(&path).unwrap();
@@ -228,18 +264,25 @@ async fn every_damaged_archive_is_refused() {
     // The rebuilding itself is sound: without damage it is accepted.
     fs::write(&damaged, undamaged(&good)).unwrap();
     archive::verify(&damaged).unwrap();
-    material.database.drop().await;
 }
 
+/// It is written by us and not by the library: every byte of it counts.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dump_that_changes_on_scratch_is_not_archived() {
+async fn no_byte_of_a_members_header_can_be_another_one() {
+    /// What stands around it in its frame, and itself.
+    const FRAME: usize = 4 + 1 + 4 + 3 + 512 + 4;
     let material = material().await;
-    let folder = material.folder.path();
-    let manifest = manifest(folder);
-    let mut dump = fs::read(folder.join("damage.dump")).unwrap();
-    dump[100] ^= 1;
-    fs::write(folder.join("damage.dump"), dump).unwrap();
-    let error = archive::write(&folder.join("a.tar.zst"), folder, &manifest, 3).unwrap_err();
-    assert!(error.to_string().contains("changed on scratch"), "{error}");
-    material.database.drop().await;
+    let archive = material.writer("a.tar.zst");
+    let taken = material.take(&archive, &material.dump).await.unwrap();
+    let manifest = manifest(&taken.written);
+    let mut writer = archive.lock().unwrap();
+    writer.keep(&taken.written.appended).unwrap();
+    writer.finish(&manifest).unwrap();
+    let good = fs::read(material.folder.path().join("a.tar.zst")).unwrap();
+    for place in 0..FRAME {
+        let mut bytes = good.clone();
+        bytes[place] ^= 1;
+        let read = archive::scan(&*bytes, &mut |_, _| Ok(()));
+        assert!(matches!(read, Err(Error::Damaged { .. })), "{place}: {read:?}");
+    }
 }

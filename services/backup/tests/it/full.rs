@@ -15,8 +15,10 @@ use valerix_crds::backup_runner::exit;
 /// About six megabytes as a dump, and a little more than half of that as an archive.
 const LARGE: &str = "CREATE TABLE t (id int PRIMARY KEY, note text); \
     INSERT INTO t SELECT i, md5(i::text) || md5((-i)::text) FROM generate_series(1, 80000) i;";
-/// Less than the dump. Unit: KiB.
+/// Less than the dump or its archive. Unit: KiB.
 const NOT_THE_DUMP: usize = 2 * 1024;
+/// The archive, and less than the dump. Unit: KiB.
+const THE_ARCHIVE: usize = 5 * 1024;
 /// The dump and not its archive beside it; the archive and not the dump. Unit: KiB.
 const ONE_OF_TWO: usize = 7 * 1024;
 
@@ -45,7 +47,10 @@ async fn into_a_bucket(database: &Database) -> Harness {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scratch_that_is_full_ends_the_run_and_with_room_the_next_one_stores() {
     let database = Database::new("orders", LARGE).await;
-    for left in [0, NOT_THE_DUMP, ONE_OF_TWO] {
+    for (left, told) in [
+        (0, "scratch"),
+        (NOT_THE_DUMP, "scratch.sizeLimit must hold the archive"),
+    ] {
         let mut harness = of(&database).await;
         harness.room = Some(Room::over(&harness.scratch("pod"), left).await);
         let ended = harness.run("pod").await;
@@ -53,7 +58,7 @@ async fn a_scratch_that_is_full_ends_the_run_and_with_room_the_next_one_stores()
             &ended,
             exit::STORAGE.into(),
             "ScratchFailed",
-            &["No space left on device"],
+            &["No space left on device", told],
         );
         let room = harness.room.as_ref().unwrap();
         assert_eq!(room.files(), Vec::<String>::new(), "{left}");
@@ -63,6 +68,19 @@ async fn a_scratch_that_is_full_ends_the_run_and_with_room_the_next_one_stores()
         harness.assert_agreement();
         assert_eq!(harness.room.as_ref().unwrap().files(), Vec::<String>::new(), "{left}");
     }
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scratch_that_holds_the_archive_and_no_dump_beside_it_is_enough() {
+    let database = Database::new("orders", LARGE).await;
+    let mut harness = of(&database).await;
+    harness.room = Some(Room::over(&harness.scratch("pod"), THE_ARCHIVE).await);
+    let ended = harness.run("pod").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    harness.assert_agreement();
+    let dump = harness.record()["status"]["databases"][0]["bytes"].as_u64().unwrap();
+    assert!(dump > THE_ARCHIVE as u64 * 1024, "{dump}");
     database.drop().await;
 }
 
@@ -109,9 +127,16 @@ async fn a_restore_without_room_touches_nothing_and_with_room_the_next_one_compl
             of(&living).await
         };
         let mut restoring = Restoring::from(harness).await;
-        for left in [NOT_THE_DUMP, ONE_OF_TWO] {
+        let new = restoring.named("back");
+        // One of them, whose dump has no room; and all that there are, of whose archive there is a copy as well.
+        for all in [false, true] {
             restoring.replacing("orders", &living.name);
-            let room = Room::over(&restoring.harness.scratch("pod"), left).await;
+            if all {
+                restoring.make_new(&[("orders", &new)]);
+                restoring.spec["databases"] = json!([]);
+                restoring.put();
+            }
+            let room = Room::over(&restoring.harness.scratch("pod"), NOT_THE_DUMP).await;
             restoring.harness.room = Some(room);
             let ended = restoring.run("pod").await;
             restoring.assert_failed(
@@ -123,13 +148,14 @@ async fn a_restore_without_room_touches_nothing_and_with_room_the_next_one_compl
             assert_eq!(
                 restoring.databases(&living.name[..20]).await,
                 [(living.name.clone(), true)].into(),
-                "bucket: {bucket}, {left}"
+                "bucket: {bucket}, all: {all}"
             );
             let room = restoring.harness.room.as_ref().unwrap();
             assert_eq!(room.files(), Vec::<String>::new());
         }
-        restoring.harness.room.as_ref().unwrap().clear();
-        let new = restoring.named("back");
+        // The dump has room, and its archive beside it would have none.
+        let room = Room::over(&restoring.harness.scratch("pod"), ONE_OF_TWO).await;
+        restoring.harness.room = Some(room);
         restoring.make_new(&[("orders", &new)]);
         let ended = restoring.run("pod").await;
         restoring.assert_completed(&ended);

@@ -50,7 +50,7 @@ impl Gate {
              test -e stop || exec '{psql}' \"$@\"\n\
              echo >> passed\n\
              place=$(($(wc -l < passed) * 2))\n\
-             hold() {{ echo $$ > holds.new; mv holds.new holds; until test -e released; do sleep 0.02; done; }}\n\
+             hold() {{ echo $$ > holds.new; mv holds.new holds; until test -e released; do test -e stop || exit 1; sleep 0.02; done; }}\n\
              test $((place - 1)) = \"$(cat stop)\" && hold\n\
              '{psql}' \"$@\"\n\
              code=$?\n\

@@ -4,6 +4,7 @@ use crate::{
     api::{Moment, Trap},
     harness::{Database, Harness},
     restore::harness::Restoring,
+    trial::verifier,
 };
 use std::fs;
 use tokio::process::Child;
@@ -52,10 +53,21 @@ async fn three_hundred_megabytes_pass_through_sixty_four() {
     let new = restoring.named("back");
     restoring.make_new(&[("orders", &new)]);
     let restored = peak_at_the_end(&restoring.harness, "restore", || restoring.pod("restore", &[])).await;
-    println!("{bytes} bytes: {stored} KiB to store them, {restored} KiB to restore them");
-    for peak in [stored, restored] {
+    restoring.drop_databases(&restoring.mark).await;
+
+    // A trial says first that it runs.
+    let running = Trap::new("Completed", Moment::Before);
+    restoring.harness.api.set_trap(Some(running.clone()));
+    let pod = verifier(&restoring.harness, "trial");
+    running.bitten.notified().await;
+    let tried = peak_at_the_end(&restoring.harness, "trial", || {
+        running.release.notify_one();
+        pod
+    })
+    .await;
+    println!("{bytes} bytes: {stored} KiB to store them, {restored} KiB to restore them, {tried} KiB to try them");
+    for peak in [stored, restored, tried] {
         assert!(peak < MOST, "{peak} KiB");
     }
-    restoring.drop_databases(&restoring.mark).await;
     database.drop().await;
 }

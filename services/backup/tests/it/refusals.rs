@@ -7,11 +7,17 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+};
+use valerix_backup::{
+    archive::{self, Writer},
+    dump,
+    member::Form,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,6 +261,71 @@ async fn a_pg_dump_whose_session_is_always_killed_stores_nothing() {
     database.drop().await;
 }
 
+/// The installed clients, with a pg_dump of this script in the place of the installed one, which is `$REAL`.
+fn with_pg_dump(folder: &Path, script: &str) -> String {
+    let installed = valerix_backup::client::installed(Path::new("/usr/lib/postgresql")).unwrap();
+    let real = installed.last().unwrap();
+    let bin = folder.join(real.major.to_string()).join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    for program in ["psql", "pg_restore", "pg_dumpall"] {
+        symlink(real.program(program), bin.join(program)).unwrap();
+    }
+    let program = bin.join("pg_dump");
+    let real = real.program("pg_dump");
+    let begin = format!(
+        "#!/bin/bash\nREAL='{}'\n[ \"$1\" = --version ] && exec \"$REAL\" --version\n",
+        real.display()
+    );
+    fs::write(&program, begin + script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    folder.to_str().unwrap().to_owned()
+}
+
+/// Half of a dump has gone into the archive by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pg_dump_that_dies_in_the_middle_leaves_no_archive() {
+    let database = Database::new("orders", SMALL).await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    for (number, (how, told)) in [("kill -KILL $$", "signal: 9"), ("exit 3", "exit status: 3")]
+        .into_iter()
+        .enumerate()
+    {
+        let clients = tempfile::tempdir().unwrap();
+        let script = format!("\"$REAL\" \"$@\" | head -c 9000\n{how}\n");
+        harness.client_folder = with_pg_dump(clients.path(), &script);
+        let pod = format!("pod-{number}");
+        let ended = harness.run(&pod).await;
+        harness.assert_failed(&ended, 22, "DumpFailed", &["databases[0] orders: pg_dump failed", told]);
+        assert_eq!(fs::read_dir(harness.scratch(&pod)).unwrap().count(), 0, "{how}");
+    }
+    harness.client_folder = "/usr/lib/postgresql".into();
+    assert_eq!(harness.run("again").await.code, Some(0));
+    harness.assert_agreement();
+    database.drop().await;
+}
+
+/// What passes is waited for, and what had come by then is not in the archive.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_lost_in_the_middle_costs_one_more_dump_and_leaves_nothing_in_the_archive() {
+    let database = Database::new("orders", SMALL).await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    let clients = tempfile::tempdir().unwrap();
+    let lost = clients.path().join("lost");
+    let script = format!(
+        "[ -e '{0}' ] && exec \"$REAL\" \"$@\"\ntouch '{0}'\n\"$REAL\" \"$@\" | head -c 9000\n\
+         echo 'pg_dump: error: server closed the connection unexpectedly' >&2\nexit 1\n",
+        lost.display()
+    );
+    harness.client_folder = with_pg_dump(clients.path(), &script);
+    let ended = harness.run("pod").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert!(ended.log.contains("trying again") && lost.exists(), "{}", ended.log);
+    harness.assert_agreement();
+    let (manifest, _) = archive::verify(&harness.archive()).unwrap();
+    assert_eq!(manifest.databases[0].rows["public.t"], 500);
+    database.drop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_older_than_the_server_is_refused() {
     let database = Database::new("orders", SMALL).await;
@@ -291,9 +362,12 @@ async fn a_program_that_complains_at_length_is_heard_to_its_end() {
     let client = valerix_backup::client::installed(folder.path()).unwrap().pop().unwrap();
     let file = folder.path().join("orders.dump");
     fs::write(&file, vec![0; 1 << 20]).unwrap();
-    let inspected = valerix_backup::dump::inspect("databases[0] orders", &client, &file);
-    let inspected = tokio::time::timeout(Duration::from_secs(60), inspected).await.unwrap();
-    let error = inspected.unwrap_err().to_string();
+    let source = fs::File::open(&file).unwrap();
+    let archive = Writer::create(&folder.path().join("a.tar.zst"), 0).unwrap();
+    let (archive, form) = (Arc::new(Mutex::new(archive)), Form::plain(3));
+    let taken = dump::take("databases[0] orders", &client, source, &archive, &form, "orders.dump");
+    let taken = tokio::time::timeout(Duration::from_secs(60), taken).await.unwrap();
+    let error = taken.unwrap_err().to_string();
     assert!(
         error.contains("exit status: 1") && error.ends_with("the end"),
         "{error}"

@@ -2,9 +2,11 @@
 //! should be.
 
 use crate::{
+    gate::Gate,
     harness::{Database, Ended, Harness, SMALL, password},
     store::{ACCESS_KEY, BUCKET, Store},
 };
+use axum::http::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
@@ -374,6 +376,41 @@ async fn an_archive_that_is_not_what_was_stored_is_not_restored() {
     database.drop().await;
 }
 
+fn bytes_below(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let sizes = entries.map(|entry| match entry.metadata().unwrap() {
+        found if found.is_dir() => bytes_below(&entry.path()),
+        found => found.len(),
+    });
+    sizes.sum()
+}
+
+/// Beside the server there is room for the beginning of a dump, and nothing more is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_the_archive_nor_a_dump_of_it_is_on_scratch_while_it_is_restored() {
+    let database = Database::new(
+        "orders",
+        "CREATE TABLE t (id int, note text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 100000) i;",
+    )
+    .await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    assert_eq!(harness.run("pod").await.code, Some(0));
+    let upload = harness.record()["status"]["upload"].clone();
+    let gate = Gate::new();
+    gate.fill_for_ever();
+    harness.client_folder = gate.clients().to_str().unwrap().to_owned();
+    let pod = verifier(&harness, "verifier");
+    gate.filling().await;
+    let scratch = harness.scratch("verifier");
+    let beside = bytes_below(&scratch) - bytes_below(&scratch.join("verify/server/data"));
+    let archive = upload["bytes"].as_u64().unwrap();
+    assert!(beside < archive && archive > 1 << 20, "{beside} of {archive}");
+    run_checked("kill", &["-TERM", &pod.id().unwrap().to_string()]);
+    let ended = harness.ended(pod, "verifier").await;
+    assert_eq!(ended.code, Some(10), "{}", ended.log);
+    database.drop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sequence_behind_its_column_is_told() {
     let database = Database::new(
@@ -396,7 +433,11 @@ async fn a_sequence_behind_its_column_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_in_a_bucket_is_restored_from_there() {
-    let database = Database::new("orders", SMALL).await;
+    /// Of which there are two in an archive. Unit: bytes.
+    const PIECE: usize = 4 << 20;
+    let large = "CREATE TABLE t (id int, note text); \
+        INSERT INTO t SELECT i, md5(i::text) || md5((-i)::text) FROM generate_series(1, 120000) i;";
+    let database = Database::new("orders", large).await;
     let mut harness = Harness::new(&[("orders", &database.name)]).await;
     let store = Store::default();
     let endpoint = store.serve().await;
@@ -409,9 +450,14 @@ async fn an_archive_in_a_bucket_is_restored_from_there() {
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     // A listing may know of it later than who asks for it.
     store.list_late();
+    let before = store.count(&Method::GET);
     assert_eq!(trial(&harness, "verifier").await.code, Some(0));
     let found = verification(&harness);
     assert_eq!(found["state"], "Restored", "{found}");
+    // To see whether it is whole, and to restore it.
+    let bytes = harness.record()["status"]["upload"]["bytes"].as_u64().unwrap();
+    assert!(bytes > PIECE as u64 && bytes < 2 * PIECE as u64, "{bytes}");
+    assert_eq!(store.count(&Method::GET) - before, 4);
     // What was not looked at is said, and is no pass of its own.
     assert_eq!(found["notRun"], json!(["Semantics: verification.queries is empty"]));
     database.drop().await;

@@ -131,7 +131,13 @@ async fn a_store_that_comes_back_within_the_deadline_gets_the_archive() {
     bucket.store.be_away(true);
     let pod = bucket.harness.pod("pod");
     waited(&bucket.harness, "pod", 3).await;
-    // It is told while it is waited for.
+    // It is told while it is waited for, a moment after the log has it.
+    let told = async {
+        while !bucket.harness.message().starts_with("tried 3 times") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), told).await.unwrap();
     let status = bucket.status();
     assert_eq!(
         (&status["phase"], &status["reason"]),

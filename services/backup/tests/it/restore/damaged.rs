@@ -82,6 +82,9 @@ async fn every_damaged_archive_leaves_the_target_as_it_was() {
             "{row}: nothing was made"
         );
         assert_eq!(seen(&restoring, &living).await, before, "{row}");
+        // Its first dump was put aside before the damage was seen.
+        let left = fs::read_dir(restoring.harness.scratch(&format!("row-{number}"))).unwrap();
+        assert_eq!(left.count(), 0, "{row}");
     }
     // An archive that is whole and another one than was stored is as bad where it is known which one was.
     restoring.source["sha256"] = "0".repeat(64).into();

@@ -3,6 +3,7 @@
 use super::harness::Restoring;
 use crate::{
     api::{Moment, Trap},
+    damage::rebuilt,
     harness::{Database, Harness, SMALL},
     store::{ACCESS_KEY, BUCKET, Store},
 };
@@ -144,9 +145,15 @@ fn rewrite(restoring: &mut Restoring, change: impl FnOnce(&mut Manifest)) {
         (globals.sha256, globals.bytes) = (digest.sha256, digest.bytes);
     }
     change(&mut manifest);
-    fs::remove_file(&path).unwrap();
-    let digest = archive::write(&path, folder.path(), &manifest, 3).unwrap();
-    restoring.source["sha256"] = json!(digest.sha256);
+    let read = |file: &str| fs::read(folder.path().join(file)).unwrap();
+    let mut members: Vec<_> = manifest.files().map(|file| (file.file, read(file.file))).collect();
+    members.push(("manifest.json", serde_json::to_vec(&manifest).unwrap()));
+    let members: Vec<_> = members
+        .iter()
+        .map(|(name, content)| (*name, content.as_slice()))
+        .collect();
+    fs::write(&path, rebuilt(&members)).unwrap();
+    restoring.source["sha256"] = json!(archive::digest(&path).unwrap().sha256);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -93,10 +93,18 @@ pub(super) fn found(method: &Method, asked: &HeaderMap, object: &Object) -> Resp
         let stored_at = header::HeaderValue::from_static("Fri, 21 Aug 2026 02:16:00 GMT");
         response.headers_mut().insert(header::LAST_MODIFIED, stored_at);
         response
+    } else if let Some(range) = asked.get(header::RANGE) {
+        piece(range.to_str().unwrap(), object)
     } else {
         object.bytes.clone().into_response()
     };
     let headers = response.headers_mut();
+    headers.insert(
+        header::ETAG,
+        format!("\"{}\"", hex::encode(Sha256::digest(&object.bytes)))
+            .parse()
+            .unwrap(),
+    );
     for (name, value) in &object.metadata {
         let name: header::HeaderName = format!("x-amz-meta-{name}").parse().unwrap();
         headers.insert(name, value.parse().unwrap());
@@ -107,6 +115,25 @@ pub(super) fn found(method: &Method, asked: &HeaderMap, object: &Object) -> Resp
         headers.insert("x-amz-checksum-sha256", sum.parse().unwrap());
     }
     response
+}
+
+/// Of `bytes=<first>-<last>`.
+fn piece(range: &str, object: &Object) -> Response {
+    let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+    let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+    let total = object.bytes.len();
+    if first >= total {
+        return refusal(416, "InvalidRange");
+    }
+    let end = total.min(last + 1);
+    let content_range = format!("bytes {first}-{}/{total}", end - 1);
+    let part = object.bytes.slice(first..end);
+    (
+        StatusCode::PARTIAL_CONTENT,
+        [(header::CONTENT_RANGE, content_range)],
+        part,
+    )
+        .into_response()
 }
 
 pub(super) fn metadata(headers: &HeaderMap) -> BTreeMap<String, String> {
