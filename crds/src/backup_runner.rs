@@ -44,7 +44,7 @@ pub const REASONS: [(&str, &str); 27] = [
     ),
     (
         "ScratchFailed",
-        "The scratch folder could not hold the dumps and the archive.",
+        "The scratch folder could not hold the archive.",
     ),
     (
         "DestinationRefused",
@@ -123,7 +123,7 @@ pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 
 /// Folder of the mounted connection Secrets; the Secret of `databases[i]` is mounted at `<folder>/<i>`, optional.
 pub const CONNECTIONS_FOLDER: &str = "/var/run/valerix/connections";
-/// Folder for dumps and the archive while they are made: an emptyDir.
+/// Folder for the archive while it is made: an emptyDir.
 pub const SCRATCH_FOLDER: &str = "/var/lib/valerix/scratch";
 /// Where the destination's claim is mounted.
 pub const DESTINATION_FOLDER: &str = "/var/lib/valerix/destination";

@@ -67,7 +67,7 @@ pub struct BackupPolicySpec {
     /// Whether stored archives are restored on trial. Default: the values inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<BackupVerification>,
-    /// Room for dumps and the archive while they are made. Default: the values inside.
+    /// Room for the archive while it is made, and for what a trial restores. Default: the values inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scratch: Option<BackupScratch>,
     /// What the Job may use. Default: the values inside.
@@ -180,11 +180,11 @@ pub struct BackupEncryption {
     pub identity_secret_ref: Option<SecretReference>,
 }
 
-/// Room for dumps and the archive while they are made.
+/// Room for the archive while it is made, and for what a trial restores.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupScratch {
-    /// The most that the dumps of one run, uncompressed, and the archive may take together; as much of the node's ephemeral-storage is requested. Unit: quantity. Default: 4Gi.
+    /// The most that the archive of one run may take, and what a trial restore fills its server with; as much of the node's ephemeral-storage is requested. Unit: quantity. Default: 4Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20), regex(pattern = r"^[1-9][0-9]*(Ki|Mi|Gi|Ti|k|M|G|T)?$"))]
     pub size_limit: Option<String>,
