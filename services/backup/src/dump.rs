@@ -13,8 +13,6 @@ use crate::{
     archive::{self, Writer},
     client::Client,
     connection::Connection,
-    destination::off_thread,
-    failure::Failure,
     libpq,
     member::{Form, Written},
     rows::RowCounter,
@@ -30,6 +28,7 @@ use std::{
 use tokio::{
     io::AsyncReadExt,
     process::{Child, ChildStderr},
+    task::spawn_blocking,
 };
 
 mod failing;
@@ -189,11 +188,10 @@ pub async fn take(
         file: file.to_owned(),
         readers: [list_input, data_input],
     };
-    let died = |failure: Failure| io::Error::other(failure.to_string());
     let carrying = async {
-        let carried = off_thread(move || work.carry(source)).await;
+        let carried = spawn_blocking(move || work.carry(source)).await;
         carried
-            .map_err(died)
+            .map_err(io::Error::other)
             .map_err(started(label, "pg_dump"))?
             .map_err(|error| match error {
                 Carried::Read(source) => started(label, "pg_dump")(source),
@@ -204,7 +202,9 @@ pub async fn take(
             })
     };
     let counting = async {
-        let counted = off_thread(move || count_rows(stdout)).await.map_err(died);
+        let counted = spawn_blocking(move || count_rows(stdout))
+            .await
+            .map_err(io::Error::other);
         counted.and_then(|counted| counted).map_err(started(label, data))
     };
     let listed = async { listing.wait_with_output().await.map_err(started(label, list)) };
