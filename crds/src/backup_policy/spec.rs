@@ -184,7 +184,7 @@ pub struct BackupEncryption {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupScratch {
-    /// The most that the archive of one run may take, and what a trial restore fills its server with; as much of the node's ephemeral-storage is requested. Unit: quantity. Default: 4Gi.
+    /// The most that scratch may take: of a run its archive; of a trial what its server is filled with; of a Restore the dump of its one database as pg_dump printed it, of several ones the archive and the largest dump, where they are encrypted the encrypted dump as well. As much of the node's ephemeral-storage is requested. Unit: quantity. Default: 4Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20), regex(pattern = r"^[1-9][0-9]*(Ki|Mi|Gi|Ti|k|M|G|T)?$"))]
     pub size_limit: Option<String>,

@@ -101,11 +101,11 @@ pub fn news(old: &RestoreStatus, new: &RestoreStatus) -> Vec<News> {
 fn end_or_hinder(status: &mut RestoreStatus, found: &Found<'_>, job: Option<&Job>, now: DateTime<Utc>) {
     let said = status.message.clone().filter(|_| status.reason.is_some());
     let fail = |reason: &str, message: String| {
-        let mut message = match said {
-            Some(said) => format!("{message}; its runner said last: {said}"),
-            None => message,
-        };
-        message.push_str(&left_open(status));
+        // What to do comes first: what does not fit is cut.
+        let mut message = message + &left_open(status);
+        if let Some(said) = said {
+            message.push_str(&format!("; its runner said last: {said}"));
+        }
         status.phase = RestorePhase::Failed;
         status.reason.get_or_insert_with(|| reason.to_owned());
         status.message = Some(message.chars().take(MAX_MESSAGE).collect());

@@ -257,7 +257,6 @@ mod tests {
                 max_object: 1,
                 part: 1,
             },
-            scratch: "/nonexistent".into(),
         });
         // Nobody listens: a word to the record would fail otherwise.
         let nobody = kube::Config::new("http://127.0.0.1:1".parse().unwrap());

@@ -81,7 +81,7 @@ async fn removed(arguments: Arguments, tally: &mut Tally) -> Result<(), Failure>
     let patience = Duration::from_secs(arguments.patience_seconds);
     // It only has to be one: each is named where it is removed.
     let slot = Utc::now().date_naive();
-    let site = Site::new(choice, &arguments.shared, slot, &arguments.scratch_folder);
+    let site = Site::new(choice, &arguments.shared, slot);
     let destination = Destination::new(site);
     let mut until = Instant::now() + patience;
     let mut pause = PAUSE;

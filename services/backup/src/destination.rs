@@ -55,12 +55,10 @@ pub(crate) struct Site {
     pub(crate) volume_folder: PathBuf,
     /// Where the Secrets of the bucket are mounted.
     pub(crate) reach: Reach,
-    /// Where archives of a bucket are read to.
-    pub(crate) scratch: PathBuf,
 }
 
 impl Site {
-    pub(crate) fn new(choice: DestinationChoice, shared: &PolicyArguments, slot: NaiveDate, scratch: &Path) -> Self {
+    pub(crate) fn new(choice: DestinationChoice, shared: &PolicyArguments, slot: NaiveDate) -> Self {
         Self {
             choice,
             namespace: shared.namespace.clone(),
@@ -70,7 +68,6 @@ impl Site {
             pod_uid: shared.pod_uid.clone(),
             volume_folder: shared.destination_folder.clone(),
             reach: shared.s3.reach(),
-            scratch: scratch.to_owned(),
         }
     }
 }

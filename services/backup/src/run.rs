@@ -168,7 +168,6 @@ impl Run {
                 settings.destination.clone(),
                 &arguments.shared,
                 settings.slot,
-                &arguments.scratch_folder,
             )),
             scratch: arguments.scratch_folder.join("run"),
             deadline: Instant::now() + settings.deadline - margin,

@@ -36,6 +36,8 @@ use crate::tcp::{Connections, Cut, Relay, Towards};
 const LOOK: Duration = Duration::from_millis(100);
 /// Connections of who asks for the report, or for its metrics.
 const REPORT_CONNECTIONS: usize = 128;
+/// How long an answer of the report may take once all else has ended, as in the services.
+const REPORT_DRAIN: Duration = Duration::from_secs(1);
 /// Threads at most: what passes here waits for the network, and memory is asked for by each.
 const THREADS: usize = 2;
 
@@ -294,7 +296,8 @@ impl Guard {
         close_outbound.cancel();
         self.end.cancel();
         close_report.cancel();
-        while report.join_next().await.is_some() {}
+        // Whoever waits for the next report has no part in what is drained.
+        let _ = tokio::time::timeout(REPORT_DRAIN, async { while report.join_next().await.is_some() {} }).await;
         tracing::info!("ended");
     }
 }

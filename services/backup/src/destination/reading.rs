@@ -10,11 +10,7 @@ use crate::{
     s3::{self, Bucket, parts::Parts, ranges},
 };
 use chrono::NaiveDate;
-use std::{
-    fs,
-    io::{self, Read},
-    path::{Path, PathBuf},
-};
+use std::io::{self, Read};
 use tokio::runtime::Handle;
 use valerix_crds::{FoundArchive, Upload, UploadState};
 
@@ -87,24 +83,18 @@ impl Destination {
         {
             return Ok((Stored::Ours(mine.clone()), None));
         }
-        let path = self.fresh("stored")?;
-        let fetched = bucket.fetch(&key, &path).await;
-        let verified = match fetched {
-            Ok(_) => {
-                let archive = path.clone();
-                tokio::task::spawn_blocking(move || archive::verify(&archive)).await
-            }
-            Err(error) => {
-                discard(&path);
-                return Err(error);
-            }
-        };
-        discard(&path);
-        let verified = verified.map_err(|error| s3::Error::File {
+        let object = ranges::Reader::new(Handle::current(), bucket.clone(), key);
+        let scanned = tokio::task::spawn_blocking(move || archive::scan(object, &mut |_, _| Ok(()))).await;
+        let scanned = scanned.map_err(|error| s3::Error::File {
             action: "read an archive".into(),
             source: io::Error::other(error),
         })?;
-        Ok(match verified {
+        Ok(match scanned {
+            // What cannot be read is not damaged.
+            Err(archive::Error::Io { action, source }) => {
+                let of_bucket = source.downcast::<s3::Error>();
+                return Err(of_bucket.unwrap_or_else(|source| s3::Error::File { action, source }));
+            }
             Err(error) => (Stored::Damaged { why: error.to_string() }, None),
             Ok((_, digest)) if head.sha256.as_ref().is_some_and(|sha256| *sha256 != digest.sha256) => (
                 Stored::Damaged {
@@ -236,27 +226,6 @@ impl Destination {
         found.databases.retain(|database| database.name.len() < MAX_SAID);
         found.databases.truncate(MAX_SAID);
         Ok(found)
-    }
-
-    /// A file on scratch that is not there yet.
-    fn fresh(&self, name: &str) -> Result<PathBuf, s3::Error> {
-        let path = self.site.scratch.join(format!("{name}{ARCHIVE}"));
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(s3::Error::File {
-                action: format!("remove {}", path.display()),
-                source,
-            }),
-            _ => Ok(path),
-        }
-    }
-}
-
-/// What stays costs room until the pod ends, nothing else.
-fn discard(path: &Path) {
-    if let Err(error) = fs::remove_file(path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(file = %path.display(), %error, "failed to remove an archive from scratch");
     }
 }
 

@@ -64,12 +64,14 @@ impl Target {
         self.fill(&filler, item, dump, keeps_owners).await?;
         // Both read all of it, and what one has read the other finds in memory.
         let analyzing = filler.execute_within("analyze the restored tables", "ANALYZE", LONG);
-        let (of_extensions, analyzed) = tokio::join!(self.compare(&filler, item), analyzing);
-        let of_extensions = of_extensions?;
-        if let Err(error) = analyzed {
-            // Slower until autovacuum has been there, and otherwise whole.
-            tracing::warn!(database = item.target, %error, "the restored tables are without statistics");
-        }
+        let analyzing = async {
+            if let Err(error) = analyzing.await {
+                // Slower until autovacuum has been there, and otherwise whole.
+                tracing::warn!(database = item.target, %error, "the restored tables are without statistics");
+            }
+            Ok(())
+        };
+        let (of_extensions, ()) = tokio::try_join!(self.compare(&filler, item), analyzing)?;
         let databases = self.databases().await?;
         let oid = databases.get(&item.staged).map(|found| found.oid);
         Ok(Restored {

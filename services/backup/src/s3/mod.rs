@@ -14,7 +14,7 @@ pub mod ranges;
 
 pub use error::Error;
 
-use crate::{archive::Digest, hashing::Hashing};
+use crate::archive::Digest;
 use answer::Answer;
 use aws_sdk_s3::{
     Client, Config,
@@ -22,7 +22,6 @@ use aws_sdk_s3::{
         BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation, retry::RetryConfig,
         timeout::TimeoutConfig,
     },
-    operation::get_object::GetObjectOutput,
     primitives::ByteStream,
     types::ChecksumMode as AskChecksum,
 };
@@ -35,7 +34,6 @@ use chrono::{DateTime, NaiveDate, Utc};
 use std::{
     collections::HashMap,
     future::Future,
-    io::Write,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -334,39 +332,6 @@ impl Bucket {
                 return Ok(keys);
             }
         }
-    }
-
-    /// Copies an object into a new file, and says what was copied.
-    ///
-    /// # Errors
-    /// If it is not there, cannot be read to its end, or the file cannot be written.
-    pub async fn fetch(&self, key: &str, path: &Path) -> Result<Digest, Error> {
-        let request = self.reader.get_object().bucket(&self.name).key(key).send();
-        let object = self.bounded(0, request).await;
-        let object = object.map_err(|answer| answer.of_reading("read", &self.place(key)))?;
-        let bytes = object.content_length().and_then(|bytes| u64::try_from(bytes).ok());
-        let copied = tokio::time::timeout(self.time(bytes.unwrap_or_default()), self.copy(object, key, path)).await;
-        let digest = copied.unwrap_or_else(|_| Err(self.broken(key, "it does not arrive in time")))?;
-        match bytes {
-            Some(bytes) if bytes != digest.bytes => Err(self.broken(key, "it ended too early")),
-            _ => Ok(digest),
-        }
-    }
-
-    async fn copy(&self, object: GetObjectOutput, key: &str, path: &Path) -> Result<Digest, Error> {
-        let writing = |source| Error::File {
-            action: format!("write {}", path.display()),
-            source,
-        };
-        // Pieces are small: writing them where they arrive holds nobody up for long.
-        let mut file = Hashing::new(crate::archive::create(path).map_err(writing)?);
-        let mut body = object.body;
-        while let Some(piece) = body.next().await {
-            let piece = piece.map_err(|error| self.broken(key, &error.to_string()))?;
-            file.write_all(&piece).map_err(writing)?;
-        }
-        let (_, sha256, bytes) = file.finish();
-        Ok(Digest { sha256, bytes })
     }
 
     /// Removes an object; one that is not there is as good.

@@ -45,7 +45,7 @@ use verdict::{Finding, Rung, Seen, status};
 
 /// How long calls for the record are tried again.
 const RECORD_PATIENCE: Duration = Duration::from_secs(120);
-/// A script of roles larger than this is none.
+/// A script of roles larger than this is not tried.
 const MAX_SCRIPT: u64 = 16 << 20;
 /// What is kept of the deadline for writing the record.
 const DEADLINE_MARGIN: Duration = Duration::from_secs(60);
@@ -178,7 +178,7 @@ impl Trial {
             spec,
             backup,
             slot: arguments.slot,
-            destination: Destination::new(Site::new(choice, &arguments.shared, arguments.slot, &folder)),
+            destination: Destination::new(Site::new(choice, &arguments.shared, arguments.slot)),
             client_folder: arguments.client_folder,
             age_folder: arguments.age_folder,
             folder,
@@ -285,10 +285,16 @@ impl Trial {
             let scanned = archive::scan(archive, &mut |name, reader| {
                 if is_script(name) {
                     let mut script = Vec::new();
-                    let read = reader.take(MAX_SCRIPT).read_to_end(&mut script);
+                    let read = reader.take(MAX_SCRIPT + 1).read_to_end(&mut script);
                     read.map_err(|error| archive::Error::Damaged {
                         why: format!("{name}: {error}"),
                     })?;
+                    if script.len() as u64 > MAX_SCRIPT {
+                        return Err(archive::Error::Io {
+                            action: format!("hold {name}"),
+                            source: io::Error::other("it has more than 16 MiB"),
+                        });
+                    }
                     scripts.insert(name.to_owned(), script);
                 }
                 Ok(())

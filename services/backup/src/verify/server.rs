@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     process::{Child, ChildStdin, Command},
     time::Instant,
 };
@@ -26,6 +26,8 @@ use tokio::{
 const USER: &str = "valerix";
 /// Where the server says what it has to say.
 const LOG: &str = "log";
+/// How much of a dump's beginning is read at a time. Unit: bytes.
+const CHUNK: usize = 256 * 1024;
 /// How long the server may take to answer first.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const START_PAUSE: Duration = Duration::from_millis(200);
@@ -206,8 +208,15 @@ impl Server {
         }
         let restored = fed(command, async |mut input| {
             let mut head = tokio::fs::File::open(&head).await?;
-            if tokio::io::copy(&mut head, &mut input).await.is_err() {
-                return Ok(());
+            let mut buffer = vec![0; CHUNK];
+            loop {
+                let count = head.read(&mut buffer).await?;
+                if count == 0 {
+                    break;
+                }
+                if input.write_all(&buffer[..count]).await.is_err() {
+                    return Ok(());
+                }
             }
             while let Some(bytes) = dump.bytes().await {
                 // pg_restore that stops reading has failed, or has seen all that it wants: its exit code says which.
@@ -227,11 +236,13 @@ impl Server {
         if let Some(said) = self.last_words().filter(|_| libpq::is_lost(&why)) {
             why = format!("{why}: {said}");
         }
-        Err(if lacks_something(&why, has_roles) {
-            Finding::inconclusive(Rung::Restore, why)
-        } else {
-            Finding::failed(Rung::Restore, why)
-        })
+        Err(
+            if restored.status.code().is_none() || lacks_something(&why, has_roles) {
+                Finding::inconclusive(Rung::Restore, why)
+            } else {
+                Finding::failed(Rung::Restore, why)
+            },
+        )
     }
 
     /// Why the server has ended itself, if it has: who was connected hears only that it is gone. What else is in its log may
@@ -263,7 +274,11 @@ impl Server {
             .map_err(|error| unusable(&format!("failed to read the beginning of {label}: {error}")))?;
         if !listed.status.success() {
             let why = format!("{label}: pg_restore failed: {}", told(&listed.stderr));
-            return Err(Finding::failed(Rung::Restore, why));
+            return Err(if listed.status.code().is_none() || lacks_something(&why, true) {
+                unusable(&why)
+            } else {
+                Finding::failed(Rung::Restore, why)
+            });
         }
         let text = String::from_utf8_lossy(&listed.stdout);
         let found = text

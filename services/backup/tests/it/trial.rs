@@ -4,7 +4,7 @@
 use crate::{
     gate::Gate,
     harness::{Database, Ended, Harness, SMALL, password},
-    store::{ACCESS_KEY, BUCKET, Store},
+    store::{ACCESS_KEY, BUCKET, NextPiece, Store},
 };
 use axum::http::Method;
 use serde_json::{Value, json};
@@ -460,5 +460,19 @@ async fn an_archive_in_a_bucket_is_restored_from_there() {
     assert_eq!(store.count(&Method::GET) - before, 4);
     // What was not looked at is said, and is no pass of its own.
     assert_eq!(found["notRun"], json!(["Semantics: verification.queries is empty"]));
+
+    // A piece that breaks off is asked for again.
+    store.next_piece(NextPiece::Cut);
+    let before = store.count(&Method::GET);
+    assert_eq!(trial(&harness, "another").await.code, Some(0));
+    assert_eq!(verification(&harness)["state"], "Restored");
+    assert_eq!(store.count(&Method::GET) - before, 5);
+    // Pieces of two archives are none of a third: of neither anything was found out.
+    store.next_piece(NextPiece::Another);
+    trial(&harness, "third").await;
+    let found = verification(&harness);
+    assert_eq!(found["state"], "Inconclusive", "{found}");
+    let said = found["message"].as_str().unwrap();
+    assert!(said.contains("it was replaced while it was read"), "{found}");
     database.drop().await;
 }

@@ -21,7 +21,8 @@ pub(super) struct Kept {
     pub(super) mark: Option<Uuid>,
 }
 
-/// Finds out whether `seen` is kept, and keeps another mark in the place of the oldest unless it is, and the last is fresh: an
+/// Finds out whether `seen` is kept, and keeps another mark in the place of the oldest. Not if it is, and the last is fresh, or
+/// the bus has not been told of it: one that takes nothing for long names the same mark all the time. If it is not, always: an
 /// archive may be so young that its last mark is fresh, and going back to it once more has to show.
 ///
 /// One statement: between two of them another database may take the place of this one, and be marked as if it had known.
@@ -30,7 +31,7 @@ pub(super) async fn keep(pool: &PgPool, group: &str, seen: Option<Uuid>) -> Resu
         "WITH asked AS (SELECT EXISTS (SELECT FROM marks WHERE consumer_group = $1 AND mark = $2) AS known), \
          newest AS (SELECT number, mark, kept_at BETWEEN now() - $3 * interval '1 millisecond' AND now() AS fresh \
              FROM marks WHERE consumer_group = $1 ORDER BY number DESC LIMIT 1), \
-         enough AS (SELECT mark FROM newest, asked WHERE fresh AND known), \
+         enough AS (SELECT mark FROM newest, asked WHERE known AND (fresh OR mark IS DISTINCT FROM $2)), \
          kept AS (INSERT INTO marks (consumer_group, place, number, mark) \
              SELECT $1, (next % $4)::integer, next, $5 \
              FROM (SELECT coalesce((SELECT number FROM newest), 0) + 1 AS next) AS numbered \

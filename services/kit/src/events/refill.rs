@@ -151,6 +151,10 @@ impl Refiller {
             let noted = self.bus.made_good(&self.outbox, last, &work.run).await;
             if !noted.map_err(RepublishError::Bus)? {
                 // A bus that went back may have lost what it got again: what is old is published by nobody else.
+                tracing::warn!(
+                    outbox = self.outbox,
+                    "the bus is another run than that which was filled again: from the start"
+                );
                 *begun = None;
                 return Ok(0);
             }

@@ -234,6 +234,26 @@ async fn redis_is_told_of_what_is_committed_and_asked_again_where_it_did_not_hea
     assert_eq!(night.refill().await, 2);
 }
 
+/// A full Redis says what it has, and takes nothing.
+#[tokio::test]
+async fn no_mark_follows_one_that_redis_was_not_told_of() {
+    let night = Night::new().await;
+    assert!(!night.look().await);
+    for _ in 0..3 {
+        night.later().await;
+        let full = Arc::new(Tampered::full_at(&night.world.bus, "set_mark", 1));
+        let watch = Watch::new(night.world.pool.clone(), full, subscription("one"));
+        assert!(watch.look().await.is_err());
+    }
+    assert_eq!(
+        night.kept().await.len(),
+        2,
+        "the ring goes round over the mark that Redis has"
+    );
+    assert!(!night.look().await);
+    assert_eq!(night.told().await, night.kept().await.last().copied());
+}
+
 /// Two groups of one database, or two services that share it.
 #[tokio::test]
 async fn each_group_of_a_database_notices_for_itself() {

@@ -25,9 +25,22 @@ pub enum Habit {
     Truncate,
 }
 
+/// What becomes of the next piece of an archive that is read and is not its first one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextPiece {
+    /// It ends too early.
+    Cut,
+    /// It is of another archive, which has taken the place of the first.
+    Another,
+}
+
 impl Store {
     pub fn take_habit(&self, habit: Habit) {
         self.0.lock().unwrap().habit = habit;
+    }
+
+    pub fn next_piece(&self, habit: NextPiece) {
+        self.0.lock().unwrap().next_piece = Some(habit);
     }
 
     pub fn ignore_conditions(&self) {

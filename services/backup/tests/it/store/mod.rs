@@ -5,7 +5,7 @@ mod habits;
 mod objects;
 mod uploads;
 
-pub use habits::Habit;
+pub use habits::{Habit, NextPiece};
 
 use crate::steps::{self, Steps};
 use axum::{
@@ -17,7 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
-use objects::{Object, found, list, put};
+use objects::{Object, list, put, read};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -44,6 +44,7 @@ struct Inner {
     /// Archives that were put without the condition not to overwrite.
     unconditional: usize,
     habit: Habit,
+    next_piece: Option<NextPiece>,
     ignores_conditions: bool,
     lists_late: bool,
     /// It answers nobody.
@@ -70,6 +71,7 @@ impl Default for Store {
             requests: Vec::new(),
             unconditional: 0,
             habit: Habit::Good,
+            next_piece: None,
             ignores_conditions: false,
             lists_late: false,
             away: false,
@@ -226,7 +228,7 @@ async fn object(
         _ => match store.object(&key) {
             None if method == Method::HEAD => StatusCode::NOT_FOUND.into_response(),
             None => refusal(404, "NoSuchKey"),
-            Some(object) => found(&method, &headers, &object),
+            Some(object) => read(&store, &key, &method, &headers, object),
         },
     }
 }

@@ -1,6 +1,6 @@
 //! Whole objects: put, found and listed.
 
-use super::{Store, checked, habits::kept, is_archive, refusal};
+use super::{NextPiece, Store, checked, habits::kept, is_archive, refusal};
 use axum::{
     body::Bytes,
     extract::{Path, Query, State},
@@ -84,7 +84,7 @@ pub(super) async fn list(
     ([(header::CONTENT_TYPE, "application/xml")], text).into_response()
 }
 
-pub(super) fn found(method: &Method, asked: &HeaderMap, object: &Object) -> Response {
+fn found(method: &Method, asked: &HeaderMap, object: &Object) -> Response {
     let mut response = if *method == Method::HEAD {
         let mut response = StatusCode::OK.into_response();
         response
@@ -118,9 +118,33 @@ pub(super) fn found(method: &Method, asked: &HeaderMap, object: &Object) -> Resp
 }
 
 /// Of `bytes=<first>-<last>`.
-fn piece(range: &str, object: &Object) -> Response {
+fn bounds(range: &str) -> (usize, usize) {
     let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
-    let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+    (first.parse().unwrap(), last.parse().unwrap())
+}
+
+/// Answers who reads an object, or a piece of it, by the habit that the store has then.
+pub(super) fn read(store: &Store, key: &str, method: &Method, asked: &HeaderMap, mut object: Object) -> Response {
+    let range = asked.get(header::RANGE).and_then(|range| range.to_str().ok());
+    let is_next = range.is_some_and(|range| bounds(range).0 > 0);
+    let habit = if is_next {
+        store.0.lock().unwrap().next_piece.take()
+    } else {
+        None
+    };
+    if habit == Some(NextPiece::Another) {
+        object.bytes = [&object.bytes[..], b"more"].concat().into();
+        store.put_back(key, object.clone());
+    }
+    let response = found(method, asked, &object);
+    if habit == Some(NextPiece::Cut) {
+        return Response::from_parts(response.into_parts().0, "cut".into());
+    }
+    response
+}
+
+fn piece(range: &str, object: &Object) -> Response {
+    let (first, last) = bounds(range);
     let total = object.bytes.len();
     if first >= total {
         return refusal(416, "InvalidRange");
