@@ -129,6 +129,9 @@ async fn postgres_is_late_is_gone_and_comes_back() -> Result<()> {
             create(&world, namespace, &client(&world)?).await?;
             ready(&world, namespace, "database").await?;
             ready(&world, namespace, "client").await?;
+            // Pods that are ready are not yet where the Service leads.
+            let reached = eventually(WITHIN, || async { rows(&world, namespace, "select 1").await.ok() }).await;
+            reached.context("the client does not reach the database")?;
             let made = "create table kept (what text); insert into kept values ('before')";
             rows(&world, namespace, made).await?;
 

@@ -40,7 +40,7 @@ async fn the_processor_is_used_as_much_as_asked() -> Result<()> {
         // What others keep it waiting for only makes it less, so the most of all pods shows best what it wants, and none takes
         // more. What the service itself uses comes on top.
         let mut most: f64 = 0.0;
-        for _ in 0..3 {
+        for _ in 0..5 {
             for (pod, _) in &pods {
                 most = most.max(share(&world, pod).await?);
             }
