@@ -50,6 +50,26 @@ fn the_guide_shows_the_service_as_it_is() {
     );
 }
 
+/// A migration is applied once and for ever: what all services have by it has to be one thing from the beginning.
+#[test]
+fn every_service_has_the_tables_of_kit_as_kit_has_them() {
+    for service in ["analytics", "auth", "inventory", "notification", "order", "payment"] {
+        let folder = format!("{}/../{service}/migrations", env!("CARGO_MANIFEST_DIR"));
+        let files = std::fs::read_dir(folder).unwrap();
+        let names: Vec<_> = files
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        for table in ["outbox_inbox.sql", "outbox_contract.sql", "marks.sql"] {
+            let copy = names
+                .iter()
+                .find(|name| name.split_once('_').is_some_and(|(_, name)| name == table));
+            let copy = copy.unwrap_or_else(|| panic!("{service} has no {table}"));
+            let copied = read(&format!("../{service}/migrations/{copy}"));
+            assert_eq!(copied, read(&format!("migrations/{table}")), "{service}: {copy}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_service_of_the_guide_does_what_the_guide_says() {
     let (database, bus, auth) = (TestDatabase::create().await, bus_args(), TestAuth::start().await);
