@@ -28,6 +28,14 @@ async fn timed(mut command: Command) -> Result<f64, String> {
     Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }
 
+/// Whoever comes next finds nothing under way that somebody before has left: the server's pages and everybody's files are on
+/// the disk.
+pub async fn settled(harness: &Harness) {
+    let mut command = shell(harness, "psql -q -d postgres -c CHECKPOINT; sync");
+    let settled = command.status().await.is_ok_and(|status| status.success());
+    assert!(settled, "what was written before is on the disk");
+}
+
 /// Dump, compress.
 pub async fn dump(harness: &Harness, database: &str, file: &Path) -> Result<f64, String> {
     let mut command = shell(

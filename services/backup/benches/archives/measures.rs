@@ -130,10 +130,14 @@ pub async fn all(megabytes: u64) {
     let by_hand = (
         "pg_dump -Fc -Z0 | zstd -9 -T2",
         match warm {
-            Ok(_) => by_hand::dump(&harness, &database.name, &archive).await,
+            Ok(_) => {
+                by_hand::settled(&harness).await;
+                by_hand::dump(&harness, &database.name, &archive).await
+            }
             missing => missing,
         },
     );
+    by_hand::settled(&harness).await;
     let (mut pod, begun) = (None, Instant::now());
     let stored = until(&harness, "Uploading", begun, async { pod = Some(harness.pod("pod")) }).await;
     let row = "dump, archive and checks";
@@ -144,7 +148,9 @@ pub async fn all(megabytes: u64) {
     let uploaded = until(&harness, "Completed", begun, async {}).await;
     let ended = harness.ended(pod.take().unwrap(), "pod").await;
     assert_eq!(ended.code, Some(0), "{}", ended.log);
+    by_hand::settled(&harness).await;
     let curl = ("curl --aws-sigv4", by_hand::curl(&place, &archive).await);
+    by_hand::settled(&harness).await;
     let aws = ("aws s3 cp", by_hand::aws(&place, &archive).await);
     let row = "upload, and what lies there";
     tell_ratio(row, uploaded, &curl, "");
@@ -154,6 +160,7 @@ pub async fn all(megabytes: u64) {
     let mut restoring = Restoring::stored(harness);
     let (ours, theirs) = (restoring.named("ours"), restoring.named("theirs"));
     restoring.make_new(&[("orders", &ours)]);
+    by_hand::settled(&restoring.harness).await;
     let (mut pod, begun) = (None::<Child>, Instant::now());
     let restored = until(&restoring.harness, "Completed", begun, async {
         pod = Some(restoring.pod("restore", &[]));
@@ -161,6 +168,7 @@ pub async fn all(megabytes: u64) {
     .await;
     let ended = restoring.harness.ended(pod.take().unwrap(), "restore").await;
     restoring.assert_completed(&ended);
+    by_hand::settled(&restoring.harness).await;
     let peer = (
         "zstd -d, createdb, pg_restore -j2",
         by_hand::restore(&restoring.harness, &theirs, &archive).await,
@@ -172,6 +180,7 @@ pub async fn all(megabytes: u64) {
 
     let size = format!("SELECT pg_database_size('{}')::text", database.name);
     let size = restoring.text("postgres", &size).await.parse().unwrap();
+    by_hand::settled(&restoring.harness).await;
     trial(&restoring.harness, size).await;
     database.drop().await;
 }
