@@ -9,6 +9,7 @@ mod kills;
 mod monitors;
 mod probes;
 mod processor;
+mod proven;
 mod removal;
 mod rest;
 mod shared_limit;
