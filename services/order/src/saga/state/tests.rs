@@ -369,7 +369,7 @@ fn an_order_that_was_cancelled_before_it_came_back_from_an_archive_asks_for_noth
             }
             let (mut stock, mut money) = (inventory.iter(), payment.iter());
             let told = (0..4).filter_map(|turn| {
-                if turns >> turn & 1 == 1 {
+                if (turns >> turn) & 1 == 1 {
                     stock.next()
                 } else {
                     money.next()
