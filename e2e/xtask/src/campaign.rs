@@ -1,12 +1,16 @@
 //! Campaigns: what a test run tries a slice of, tried as often as somebody asks. Those of the operator need an API server in
 //! memory, those of the shop a PostgreSQL and a Redis, which are started for them.
 
+use std::fs;
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 
+use crate::command::Program;
 use crate::failure::WithRemedy;
 use crate::paths::Paths;
 use crate::services::Services;
-use crate::steps::Steps;
+use crate::steps::{Log, Steps};
 use crate::tools::debian;
 use crate::workspace::{self, cargo};
 
@@ -36,7 +40,9 @@ struct OfTheShop {
 }
 
 const ORDER: &[&str] = &["valerix-order"];
-const OF_THE_SHOP: [OfTheShop; 5] = [
+/// The release before this one works beside it.
+const PREVIOUS: &str = "shop-previous";
+const OF_THE_SHOP: [OfTheShop; 6] = [
     OfTheShop {
         name: "shop-calls",
         packages: ORDER,
@@ -60,6 +66,12 @@ const OF_THE_SHOP: [OfTheShop; 5] = [
         packages: ORDER,
         tests: "campaigns::servers",
         rounds: 500,
+    },
+    OfTheShop {
+        name: PREVIOUS,
+        packages: ORDER,
+        tests: "campaigns::previous",
+        rounds: 300,
     },
     OfTheShop {
         name: "shop-walk",
@@ -106,11 +118,20 @@ pub fn run(paths: &Paths, choice: &Choice) -> Result<()> {
     steps.run("Installing PostgreSQL and Redis", |log| {
         debian::install(debian::SERVICES, log)
     })?;
+    let previous = if shop.name == PREVIOUS {
+        Some(steps.run("Building the release before", |log| build_previous(paths, log))?)
+    } else {
+        None
+    };
     steps.run(&format!("The campaign {}, seed {}", shop.name, choice.seed), |log| {
         let _claim = workspace::claim(paths, log)?;
         let services = Services::start(log)?;
         let packages = shop.packages.iter().flat_map(|package| ["--package", package]);
-        let tests = with(paths, choice, shop.rounds)
+        let mut tests = with(paths, choice, shop.rounds);
+        if let Some(previous) = &previous {
+            tests = tests.env("VALERIX_PREVIOUS", previous);
+        }
+        let tests = tests
             .env("TEST_DATABASE_URL", &services.database_url)
             .env("TEST_REDIS_URL", &services.redis_url)
             .args(["test", "--locked", "--test", "it"])
@@ -131,6 +152,51 @@ pub fn run(paths: &Paths, choice: &Choice) -> Result<()> {
     })
 }
 
+/// The tests of order as the release before has them, which are its services: of the newest tag, else of the sources before the
+/// last migration of the shop.
+fn build_previous(paths: &Paths, log: &Log) -> Result<PathBuf> {
+    let git = |arguments: &[&str]| Program::new("git").args(arguments).in_folder(&paths.checkout);
+    let tag = git(&["describe", "--tags", "--abbrev=0", "HEAD~1"]).read(log);
+    let revision = tag.or_else(|_| {
+        let migration = git(&["log", "-1", "--format=%H~1", "--", ":(glob)services/*/migrations/*"]);
+        migration.read(log)
+    });
+    let revision = revision.context("failed to find the release before")?.trim().to_owned();
+    let room = paths.cache.join("previous");
+    let checkout = room.join("checkout");
+    if checkout.exists() {
+        fs::remove_dir_all(&checkout).with_context(|| format!("failed to remove {}", checkout.display()))?;
+    }
+    log.say(&format!("the release before is {revision}"));
+    git(&["worktree", "prune"]).run(log)?;
+    git(&["worktree", "add", "--force", "--detach"])
+        .arg(&checkout)
+        .arg(&revision)
+        .run(log)
+        .remedy("its commits have to be here: git fetch --unshallow --tags")?;
+    let before = Paths {
+        checkout,
+        ..paths.clone()
+    };
+    let _claim = workspace::claim(&before, log)?;
+    let messages = cargo(&before)
+        .args([
+            "test",
+            "--no-run",
+            "--locked",
+            "--message-format=json-render-diagnostics",
+        ])
+        .args(["--package", "valerix-order", "--test", "it"])
+        .read(log)?;
+    let artifacts = workspace::parse(&messages);
+    let tests = artifacts.tests_of(&before.checkout.join("services/order"));
+    let built = &tests.first().context("cargo made no test program")?.path;
+    // The next build is of this checkout, in the same folder.
+    let kept = room.join("it");
+    fs::copy(built, &kept).with_context(|| format!("failed to copy {}", built.display()))?;
+    Ok(kept)
+}
+
 /// The tests of a campaign of the operator, and how many rounds it has by itself.
 fn of_the_operator(name: &str) -> Result<(String, u64)> {
     if let Some((_, module, rounds)) = OF_EXPERIMENTS.iter().find(|(known, ..)| *known == name) {
@@ -142,7 +208,7 @@ fn of_the_operator(name: &str) -> Result<(String, u64)> {
 }
 
 /// cargo, with the choice for the tests.
-fn with(paths: &Paths, choice: &Choice, rounds: u64) -> crate::command::Program {
+fn with(paths: &Paths, choice: &Choice, rounds: u64) -> Program {
     cargo(paths)
         .env("VALERIX_ROUNDS", choice.rounds.unwrap_or(rounds).to_string())
         .env("VALERIX_SEED", choice.seed.to_string())

@@ -15,17 +15,26 @@ pub const RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Rows that one statement deletes.
 const PRUNE_BATCH: u64 = 1000;
 
-/// Adds a message for each channel, once per event. Those of guests are skipped: nobody knows where to send them.
+/// Adds a message for each channel, once for what became of the order, whichever event tells it: one whose database came back
+/// from an archive may be announced once more, under another version. Those of guests are skipped: nobody knows where to send
+/// them.
 ///
 /// # Errors
-/// The statement's.
+/// The statements'.
 pub async fn add(connection: &mut PgConnection, event: Uuid, notice: &Notice) -> Result<(), sqlx::Error> {
+    // Who adds another such event at this moment is waited for, and then seen.
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1::uuid::text, 0))")
+        .bind(notice.order_id)
+        .execute(&mut *connection)
+        .await?;
     let guest = notice.user_id.is_none();
     for channel in Channel::ALL {
         let text = notice.render(channel);
         sqlx::query(
             "INSERT INTO notifications (id, event_id, channel, user_id, order_id, kind, subject, body, status, reason) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (event_id, channel) DO NOTHING",
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE NOT EXISTS \
+                 (SELECT FROM notifications WHERE order_id = $5 AND kind = $6 AND channel = $3) \
+             ON CONFLICT (event_id, channel) DO NOTHING",
         )
         .bind(Uuid::now_v7())
         .bind(event)

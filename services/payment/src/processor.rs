@@ -1,6 +1,7 @@
-//! The card processor over HTTP: what payment asks, and what an answer means to the payment's table. Attempts and
-//! breakers are the resilience client's.
+//! The card processor: what payment asks of whichever it is, and, of the one over HTTP, what an answer means to the payment's
+//! table. Attempts and breakers are the resilience client's.
 
+use async_trait::async_trait;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
@@ -61,19 +62,43 @@ impl LedgerError {
     }
 }
 
-/// The card processor.
-#[derive(Clone)]
-pub struct Processor {
+/// Who takes the money, whichever it is. What is asked is idempotent by the payment's id.
+#[async_trait]
+pub trait Processor: Send + Sync {
+    /// Asks for what is open about `payment`, until `deadline`. `None`: nothing is known, ask again later.
+    ///
+    /// A processor that is slower than anybody waits has still done what it was asked: where that may be, a look at the charge
+    /// comes first.
+    async fn ask(
+        &self,
+        payment: &Payment,
+        request: Request,
+        repetition: Repetition,
+        deadline: Deadline,
+    ) -> Option<Decision>;
+
+    /// One page of the ledger, oldest first, behind `cursor`.
+    ///
+    /// # Errors
+    /// When the processor does not answer, or not with a page.
+    async fn charges(&self, cursor: Option<&str>) -> Result<Page, LedgerError>;
+
+    /// The charge of a payment, if there is one.
+    ///
+    /// # Errors
+    /// When the processor does not answer, or not with a charge.
+    async fn charge(&self, payment: Uuid) -> Result<Option<Charge>, LedgerError>;
+}
+
+/// The shop's own, the service `processor`.
+pub struct HttpProcessor {
     /// The policy's target `processor`.
     pub client: ResilientClient,
 }
 
-impl Processor {
-    /// Asks for what is open about `payment`, until `deadline`. `None`: nothing is known, ask again later.
-    ///
-    /// A processor that is slower than anybody waits has still done what it was asked: a look at the charge finds that out
-    /// at once, where repeating the request would only wait as long again.
-    pub async fn ask(
+#[async_trait]
+impl Processor for HttpProcessor {
+    async fn ask(
         &self,
         payment: &Payment,
         request: Request,
@@ -82,6 +107,7 @@ impl Processor {
     ) -> Option<Decision> {
         let asking = async {
             if repetition == Repetition::Again {
+                // Repeating the request would only wait as long again.
                 let look = self.client.get(format!("/charges/{}", payment.id));
                 match answer(look).await? {
                     (StatusCode::NOT_FOUND, _) => {}
@@ -112,11 +138,7 @@ impl Processor {
         }
     }
 
-    /// One page of the ledger, oldest first, behind `cursor`.
-    ///
-    /// # Errors
-    /// When the processor does not answer, or not with a page.
-    pub async fn charges(&self, cursor: Option<&str>) -> Result<Page, LedgerError> {
+    async fn charges(&self, cursor: Option<&str>) -> Result<Page, LedgerError> {
         let mut look = self.client.get("/charges").query("limit", "1000");
         if let Some(cursor) = cursor {
             look = look.query("cursor", cursor);
@@ -126,11 +148,7 @@ impl Processor {
         page.ok_or(LedgerError::Answer(status))
     }
 
-    /// The charge of a payment, if there is one.
-    ///
-    /// # Errors
-    /// When the processor does not answer, or not with a charge.
-    pub async fn charge(&self, payment: Uuid) -> Result<Option<Charge>, LedgerError> {
+    async fn charge(&self, payment: Uuid) -> Result<Option<Charge>, LedgerError> {
         let (status, body) = answer(self.client.get(format!("/charges/{payment}")))
             .await
             .map_err(LedgerError::Call)?;
@@ -140,7 +158,9 @@ impl Processor {
         let charge = serde_json::from_slice(&body).ok().filter(|_| status.is_success());
         charge.map(Some).ok_or(LedgerError::Answer(status))
     }
+}
 
+impl HttpProcessor {
     fn request(&self, payment: &Payment, request: Request) -> RequestBuilder {
         let id = payment.id;
         let call = match request {

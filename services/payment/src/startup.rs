@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::consumer::Commands;
 use crate::events::{GROUP, PAYMENT_COMMANDS};
 use crate::metrics::Metrics;
-use crate::processor::Processor;
+use crate::processor::HttpProcessor;
 use crate::reconciliation::worker::Worker;
 use crate::routes;
 use crate::saga::settle::Settlement;
@@ -43,9 +43,9 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
     endpoint.consume(GROUP, &[PAYMENT_COMMANDS], commands);
     let settlement = Settlement {
         store,
-        processor: Processor {
+        processor: Arc::new(HttpProcessor {
             client: service.client("processor", &config.processor_url)?,
-        },
+        }),
         relay: endpoint.relay(),
         metrics,
     };

@@ -52,8 +52,13 @@ impl App {
 
     /// The same with another Redis.
     pub async fn replica_on(&self, quantity: u32, bus: &BusArgs) -> String {
+        self.replica_with(quantity, |config| config.bus = bus.clone()).await
+    }
+
+    /// The same with a configuration that is changed by `change`.
+    pub async fn replica_with(&self, quantity: u32, change: impl FnOnce(&mut Config)) -> String {
         let items = json!([{"id": "ps5", "quantity": quantity, "unitPriceMinor": 49900, "currency": "EUR"}]);
-        let url = self.database.url();
+        let (url, bus) = (self.database.url(), &self.bus_args);
         let arguments = [
             "inventory",
             "--database-url",
@@ -65,6 +70,7 @@ impl App {
         let mut config = Config::parse_from(arguments.into_iter().map(str::to_owned).chain([items.to_string()]));
         config.service = service_args("inventory");
         config.bus = bus.clone();
+        change(&mut config);
         let server = TestServer::start(build(config).await.unwrap()).await;
         let base = server.base.clone();
         self.servers.lock().unwrap().push(server);

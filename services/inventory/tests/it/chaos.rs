@@ -1,5 +1,6 @@
 //! Things that go wrong because an admin wants it: in every replica, for a while, and written down.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -69,6 +70,40 @@ async fn connections_are_closed_for_a_share_of_requests_and_it_ends_by_itself() 
         lost += i32::from(look(&app, &app.base).await.is_none());
     }
     assert!((5..=35).contains(&lost), "{lost} of 40");
+}
+
+/// Of two causes of one effect neither proves anything.
+#[tokio::test]
+async fn nothing_goes_wrong_on_purpose_while_an_experiment_runs() {
+    let app = App::spawn(10).await;
+    let mut folder = PathBuf::new();
+    let base = app.replica_with(10, |config| {
+        config.service.pod_uid = "uid-1".into();
+        folder.clone_from(&config.service.policy_dir);
+        std::fs::create_dir_all(&folder).unwrap();
+        let policy = json!({"version": 1, "chaos": {"admission": "Allowed"}});
+        std::fs::write(folder.join("policy.v1.json"), policy.to_string()).unwrap();
+    });
+    let base = base.await;
+    let now = chrono::Utc::now();
+    let faults = json!({"version": 1, "faults": [{
+        "run": "run-1", "fault": {"latency": {"delay": "1ms"}}, "podUIDs": ["uid-1"], "duration": "60s",
+        "notAfter": now + chrono::TimeDelta::seconds(120), "intentAt": now,
+    }]});
+    std::fs::write(folder.join(".faults.json.new"), faults.to_string()).unwrap();
+    std::fs::rename(folder.join(".faults.json.new"), folder.join("faults.json")).unwrap();
+    let refused = eventually("the experiment is known", || async {
+        let asked = ask(&app, &base, &json!({"latency": "1ms", "duration": "1m"})).await;
+        (asked.status != 200).then_some(asked)
+    })
+    .await;
+    let kind = refused.body()["type"].as_str().unwrap().to_owned();
+    assert!(
+        refused.status == 409 && kind.ends_with("/experiment-runs"),
+        "{refused:?}"
+    );
+    // What an admin has begun is ended at any time.
+    assert_eq!(ask(&app, &base, &json!({"duration": "0s"})).await.status, 200);
 }
 
 #[tokio::test]

@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use valerix_kit::testing::eventually;
+use serde_json::json;
+use uuid::Uuid;
+use valerix_kit::events::Event;
+use valerix_kit::testing::{TestDatabase, eventually};
+use valerix_notification::events::ORDER_EVENTS;
+use valerix_notification::startup::migrations;
+use valerix_notification::{message, store};
 
 use crate::app::{App, ended};
 use crate::smtp::Mood;
@@ -35,6 +41,76 @@ async fn two_replicas_send_one_e_mail_per_event_however_often_it_comes() {
         mail.text.contains("Subject: Your order is confirmed") && mail.text.contains("499.00 EUR"),
         "{mail:?}"
     );
+}
+
+/// Order has forgotten what it has announced, and announces it once more under another version; what follows is news.
+#[tokio::test]
+async fn what_became_of_an_order_is_told_once_whichever_event_tells_it() {
+    let app = App::spawn().await;
+    let (user, order) = (app.auth.user("ada@example.com", None), Uuid::now_v7());
+    let payload = json!({"order_id": order, "user_id": user, "item_id": "ps5", "quantity": 1, "amount_minor": 49900,
+        "currency": "EUR"});
+    let announce = async |kind: &str, version: i64| {
+        let aggregate = format!("order:{order}");
+        app.publish(ORDER_EVENTS, kind, &aggregate, version, &payload).await
+    };
+    let first = announce("OrderConfirmed", 3).await;
+    assert_eq!(app.end(first, "EMAIL").await, ended("SENT", None));
+    announce("OrderConfirmed", 4).await;
+    let news = announce("OrderRefunded", 6).await;
+    app.caught_up().await;
+    assert_eq!(app.end(news, "EMAIL").await, ended("SENT", None));
+    let told: Vec<Uuid> = sqlx::query_scalar("SELECT event_id FROM notifications WHERE channel = 'EMAIL' ORDER BY id")
+        .fetch_all(&app.pool)
+        .await
+        .unwrap();
+    assert_eq!(told, [first, news]);
+    let ids: Vec<String> = app.smtp.taken().into_iter().map(|mail| mail.message_id).collect();
+    assert_eq!(
+        ids,
+        [first, news].map(|event| format!("<{event}.email@valerix.example>"))
+    );
+}
+
+/// The second is heard of while the transaction of the first is open, by another replica.
+#[tokio::test]
+async fn two_events_that_tell_the_same_at_the_same_moment_make_one_message() {
+    let database = TestDatabase::create().await;
+    let pool = database.pool().await;
+    migrations().run(&pool).await.unwrap();
+    let payload = json!({"order_id": Uuid::now_v7(), "item_id": "ps5", "quantity": 1, "reason": "EXPIRED"});
+    let event = |version| Event {
+        id: Uuid::now_v7(),
+        topic: ORDER_EVENTS.into(),
+        event_type: "OrderCancelled".into(),
+        aggregate: "order:1".into(),
+        version,
+        occurred_at: chrono::Utc::now(),
+        payload: payload.clone(),
+        traceparent: String::new(),
+    };
+    let add = async |event: &Event| {
+        let mut transaction = valerix_kit::postgres::begin(&pool).await.unwrap();
+        let notice = message::read(event).unwrap().unwrap();
+        store::add(&mut transaction, event.id, &notice).await.unwrap();
+        transaction
+    };
+    let first = add(&event(3)).await;
+    tokio::join!(async { add(&event(4)).await.commit().await.unwrap() }, async {
+        eventually("the second waits for the first", || async {
+            let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
+                         AND wait_event_type = 'Lock')";
+            let waits: bool = sqlx::query_scalar(waits).fetch_one(&pool).await.unwrap();
+            waits.then_some(())
+        })
+        .await;
+        first.commit().await.unwrap();
+    });
+    let messages: i64 = sqlx::query_scalar("SELECT count(*) FROM notifications WHERE channel = 'EMAIL'")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(messages, 1);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod end;
 mod faults;
 mod history;
 mod orders;
+mod overload;
 mod owners;
 mod probes;
 mod saga;

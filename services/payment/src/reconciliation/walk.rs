@@ -41,7 +41,7 @@ impl WalkError {
 ///
 /// # Errors
 /// When one of the two can not be read to its end.
-pub async fn walk(store: &Store, processor: &Processor, id: i64) -> Result<Found, WalkError> {
+pub async fn walk(store: &Store, processor: &dyn Processor, id: i64) -> Result<Found, WalkError> {
     let (mut found, mut seen) = (Found::default(), HashSet::new());
     let mut cursor = None;
     loop {
@@ -93,7 +93,7 @@ pub async fn walk(store: &Store, processor: &Processor, id: i64) -> Result<Found
 }
 
 /// One payment once more: one that moved while the processor was asked proves nothing.
-async fn again(store: &Store, processor: &Processor, id: Uuid) -> Result<Option<Difference>, WalkError> {
+async fn again(store: &Store, processor: &dyn Processor, id: Uuid) -> Result<Option<Difference>, WalkError> {
     let before = store.read(id).await.map_err(WalkError::Store)?;
     let charge: Option<Charge> = processor.charge(id).await?;
     let after = store.read(id).await.map_err(WalkError::Store)?;

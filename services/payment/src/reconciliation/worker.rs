@@ -22,7 +22,7 @@ pub struct Worker {
     /// Where payments and comparisons are.
     pub store: Store,
     /// Whose ledger is compared.
-    pub processor: Processor,
+    pub processor: Arc<dyn Processor>,
     /// Shows what the last comparison has found.
     pub metrics: Metrics,
     /// Time after which a comparison is due.
@@ -53,7 +53,7 @@ impl Worker {
     async fn round(&self) -> Result<(), StoreError> {
         self.store.schedule_reconciliation(self.interval).await?;
         if let Some(id) = self.store.begin_reconciliation().await? {
-            let compared = walk(&self.store, &self.processor, id).await;
+            let compared = walk(&self.store, self.processor.as_ref(), id).await;
             tell(&compared);
             let outcome = compared.as_ref().map_or_else(WalkError::category, |_| "compared");
             self.metrics.ended(outcome);

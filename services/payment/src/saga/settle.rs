@@ -1,6 +1,8 @@
 //! Asks the processor what is open about one payment and writes down what it said. Calls the processor with no
 //! transaction open; writes through `store`.
 
+use std::sync::Arc;
+
 use valerix_kit::events::relay::Relay;
 use valerix_resilience::Deadline;
 
@@ -15,7 +17,7 @@ pub struct Settlement {
     /// Where payments are.
     pub store: Store,
     /// Who takes the money.
-    pub processor: Processor,
+    pub processor: Arc<dyn Processor>,
     /// Publishes the answer.
     pub relay: Relay,
     /// Counts payments.

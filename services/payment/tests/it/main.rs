@@ -8,6 +8,7 @@ mod commands;
 mod desk;
 mod end;
 mod list;
+mod processors;
 mod reconciliation;
 mod slow;
 mod store;

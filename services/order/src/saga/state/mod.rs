@@ -394,6 +394,13 @@ pub fn step(state: State, input: Input) -> Step {
             State::Refunded,
             vec![Send(ReturnStock, Due::Now), Publish(Announcement::OrderRefunded)],
         ),
+        // Nor is a sale ever released but of an order that was being cancelled before it came back: its charge was heard first.
+        // What inventory has released it never sells, however often it is asked.
+        (State::Confirmed, Input::Released) => applied(
+            State::Refunding,
+            vec![Close(CommitStock), Send(RefundPayment, Due::Now)],
+        ),
+        (State::Refunding | State::Refunded, Input::Released) => applied(state, vec![Close(CommitStock)]),
         (State::Refunding, Input::Committed) => applied(state, vec![Close(CommitStock)]),
         // Voided: payment had lost the charge, and the processor never made it or had undone it.
         (State::Refunding, Input::PaymentRefunded | Input::Voided) => applied(

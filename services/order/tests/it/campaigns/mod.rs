@@ -5,6 +5,7 @@
 
 mod calls;
 mod keys;
+mod previous;
 mod redis;
 mod restored;
 mod servers;

@@ -80,6 +80,8 @@ pub fn run_as(role: &str) {
 }
 
 struct Part {
+    /// This program, unless it is named.
+    program: Option<PathBuf>,
     port: u16,
     database: Arc<TestDatabase>,
     environment: BTreeMap<String, String>,
@@ -114,6 +116,7 @@ impl Part {
         set("RUST_LOG", "info".to_owned());
         set("DRAIN_WAIT", "0ms".to_owned());
         Self {
+            program: None,
             port,
             database,
             environment,
@@ -211,6 +214,7 @@ impl Shop {
             environment.insert(variable.to_owned(), value);
         }
         let part = Part {
+            program: None,
             port,
             database,
             environment,
@@ -285,6 +289,11 @@ impl Shop {
             .insert(variable.to_owned(), value.to_owned());
     }
 
+    /// From its next start on a process is a service of another build of these tests; `None`: of this one.
+    pub fn runs(&mut self, process: &str, program: Option<&Path>) {
+        self.part(process).program = program.map(Path::to_owned);
+    }
+
     /// Writes a document of a service as the kubelet would find it.
     pub fn policy(&self, service: &str, policy: &Value) {
         self.document(service, "policy.v1.json", policy);
@@ -321,7 +330,8 @@ impl Shop {
             .open(self.log(service))
             .unwrap();
         let part = self.part(service);
-        let process = Command::new(std::env::current_exe().unwrap())
+        let program = part.program.clone();
+        let process = Command::new(program.unwrap_or_else(|| std::env::current_exe().unwrap()))
             .args(["shop::service_process", "--exact", "--nocapture"])
             .envs(&part.environment)
             .stdin(Stdio::piped())
