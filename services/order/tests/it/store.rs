@@ -14,13 +14,13 @@ use valerix_kit::testing::{TestDatabase, bus_args, eventually};
 use valerix_order::events::Pieces;
 use valerix_order::keys;
 use valerix_order::metrics::Metrics;
+use valerix_order::moves::Moves;
 use valerix_order::order::NewOrder;
-use valerix_order::saga::moves::Moves;
 use valerix_order::saga::reply::Reply;
 use valerix_order::saga::state::{Input, Reason, State};
-use valerix_order::saga::waiters::Waiters;
 use valerix_order::store::{Store, Times};
 use valerix_order::sweeper::Sweeper;
+use valerix_order::waiters::Waiters;
 use valerix_resilience::idempotency::{Claim, Idempotency, IdempotentRequest, StoredAnswer};
 
 struct Orders {
