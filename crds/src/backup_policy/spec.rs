@@ -6,6 +6,7 @@ use super::{
     status::BackupPolicyStatus,
     verification::BackupVerification,
 };
+use crate::duration::is_duration;
 use crate::{Duration, ResourceRequirements};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -96,7 +97,7 @@ pub struct BackupSchedule {
     pub time_zone: String,
     /// How late a missed run may still start. Unit: duration. Default: 6h, less than 24h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) < duration('24h')").message("catchUpWindow must be less than 24h: the next day has a run of its own"), validation = Rule::new("duration(self) >= duration('1m')").message("catchUpWindow must be at least 1m: Kubernetes looks for runs that are due every ten seconds, and a shorter one may never start"))]
+    #[x_kube(validation = Rule::new(concat!("!", is_duration!("self"), " || duration(self) < duration('24h')")).message("catchUpWindow must be less than 24h: the next day has a run of its own"), validation = Rule::new(concat!(is_duration!("self"), " && duration(self) >= duration('1m')")).message("catchUpWindow must be at least 1m: Kubernetes looks for runs that are due every ten seconds, and a shorter one may never start"))]
     pub catch_up_window: Option<Duration>,
 }
 
@@ -211,7 +212,7 @@ pub struct BackupJob {
     pub resources: Option<ResourceRequirements>,
     /// How long a run may take. Unit: duration. Default: 2h, at most 20h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('20h')").message("deadline must be from 1s to 20h: a run that hangs must not eat the next day"))]
+    #[x_kube(validation = Rule::new(concat!(is_duration!("self"), " && duration(self) >= duration('1s') && duration(self) <= duration('20h')")).message("deadline must be from 1s to 20h: a run that hangs must not eat the next day"))]
     pub deadline: Option<Duration>,
     /// ServiceAccount of the same namespace that runs are made under; it is given the rights of a run, which are to read Backups and to report into them. Default: one that the operator makes, `<policy>-backup`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

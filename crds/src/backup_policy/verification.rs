@@ -1,6 +1,7 @@
 //! Whether stored archives are restored on trial, and what must hold of what comes out.
 
 use crate::Duration;
+use crate::duration::is_duration;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ pub struct BackupVerification {
     pub queries: Vec<VerificationQuery>,
     /// How long fetching and restoring may take before the archive counts as not restorable in time. Unit: duration. Default: job.deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("budget must be more than 0s: no restore takes less"))]
+    #[x_kube(validation = Rule::new(concat!(is_duration!("self"), " && duration(self) > duration('0s')")).message("budget must be more than 0s: no restore takes less"))]
     pub budget: Option<Duration>,
 }
 

@@ -1,6 +1,7 @@
 //! What the user writes about requests at a time and which of them are refused first.
 
 use crate::Duration;
+use crate::duration::is_duration;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,7 +39,7 @@ pub struct Concurrency {
     pub max_queue: Option<u32>,
     /// How long a request may wait; a queue that stands is given 5ms only. Unit: duration, at most 60s. Default: 0s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) <= duration('60s')").message("queueTimeout must be at most 60s"))]
+    #[x_kube(validation = Rule::new(concat!(is_duration!("self"), " && duration(self) <= duration('60s')")).message("queueTimeout must be at most 60s"))]
     pub queue_timeout: Option<Duration>,
     /// Which requests are refused first as the limit fills. Default: all are alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]

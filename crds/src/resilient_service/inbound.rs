@@ -2,6 +2,7 @@
 
 use super::concurrency::Concurrency;
 use crate::Duration;
+use crate::duration::is_duration;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,10 @@ use serde::{Deserialize, Serialize};
 /// Limits on requests that the service receives.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.idempotency) || !has(self.idempotency.lockTimeout) || duration(self.idempotency.lockTimeout) > duration(has(self.timeout) ? self.timeout : '15s')")
+#[x_kube(validation = Rule::new(concat!(
+        "!has(self.idempotency) || !has(self.idempotency.lockTimeout) || !", is_duration!("self.idempotency.lockTimeout"),
+        " || duration(self.idempotency.lockTimeout) > duration(has(self.timeout) && ", is_duration!("self.timeout"), " ? self.timeout : '15s')"
+    ))
     .message("idempotency.lockTimeout must be longer than timeout (15s unless set), or a request could be taken over while it runs"))]
 pub struct Inbound {
     /// Time after which a caller gets 504, counted from the request's head. A shorter Valerix-Timeout-Ms wins. Unit: duration. Default: 15s.
@@ -62,7 +66,7 @@ pub struct RateLimitRule {
     #[schemars(range(min = 1, max = 1_000_000))]
     pub requests: u32,
     /// Length of the window. Unit: duration, from 100ms to 24h. Required.
-    #[x_kube(validation = Rule::new("duration(self) >= duration('100ms') && duration(self) <= duration('24h')").message("window must be between 100ms and 24h"))]
+    #[x_kube(validation = Rule::new(concat!(is_duration!("self"), " && duration(self) >= duration('100ms') && duration(self) <= duration('24h')")).message("window must be between 100ms and 24h"))]
     pub window: Duration,
     /// GCRA only: requests at once. Unit: requests. Default: `requests`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,7 +156,7 @@ pub struct Idempotency {
     pub required_routes: Vec<String>,
     /// How long an answer is kept for a request that comes again. Unit: duration, from 1m to 2160h. Default: 24h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('2160h')").message("ttl must be between 1m and 2160h"))]
+    #[x_kube(validation = Rule::new(concat!(is_duration!("self"), " && duration(self) >= duration('1m') && duration(self) <= duration('2160h')")).message("ttl must be between 1m and 2160h"))]
     pub ttl: Option<Duration>,
     /// After this a request that never ended, because its pod died, may be taken over. Unit: duration. Default: 30s, at least `timeout` plus 15s.
     #[serde(default, skip_serializing_if = "Option::is_none")]

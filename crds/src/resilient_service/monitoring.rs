@@ -2,6 +2,7 @@
 
 use super::maps::label_map;
 use crate::Duration;
+use crate::duration::is_duration;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ pub struct Monitoring {
     pub mode: Option<MonitoringMode>,
     /// How often each pod is asked. Unit: duration, at least 1s. Default: 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("interval must be at least 1s: Prometheus does not keep up with less"))]
+    #[x_kube(validation = Rule::new(concat!(is_duration!("self"), " && duration(self) >= duration('1s')")).message("interval must be at least 1s: Prometheus does not keep up with less"))]
     pub interval: Option<Duration>,
     /// Name of the one of `ports` that serves metrics. Default: the report's port; without one, no ServiceMonitor is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,6 +2,7 @@
 
 use super::inbound::Inbound;
 use crate::Duration;
+use crate::duration::is_duration;
 use chrono::{DateTime, Utc};
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -177,9 +178,15 @@ pub struct CaBundleRef {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.attempt) || !has(self.request) || duration(self.attempt) <= duration(self.request)")
+    validation = Rule::new(concat!(
+        "!has(self.attempt) || !has(self.request) || !", is_duration!("self.attempt"), " || !", is_duration!("self.request"),
+        " || duration(self.attempt) <= duration(self.request)"
+    ))
         .message("attempt must not be longer than request: an attempt is a part of the request"),
-    validation = Rule::new("!has(self.connect) || !has(self.attempt) || duration(self.connect) <= duration(self.attempt)")
+    validation = Rule::new(concat!(
+        "!has(self.connect) || !has(self.attempt) || !", is_duration!("self.connect"), " || !", is_duration!("self.attempt"),
+        " || duration(self.connect) <= duration(self.attempt)"
+    ))
         .message("connect must not be longer than attempt: connecting is a part of the attempt")
 )]
 pub struct Timeouts {
@@ -212,7 +219,10 @@ pub struct Retry {
 
 /// Bounds of the pause before a retry.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("!has(self.base) || !has(self.max) || duration(self.base) <= duration(self.max)")
+#[x_kube(validation = Rule::new(concat!(
+        "!has(self.base) || !has(self.max) || !", is_duration!("self.base"), " || !", is_duration!("self.max"),
+        " || duration(self.base) <= duration(self.max)"
+    ))
     .message("base must not be longer than max"))]
 pub struct Backoff {
     /// Bound of the first pause. Unit: duration. Default: 100ms.
@@ -241,11 +251,14 @@ pub struct RetryBudget {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.openDuration) || duration(self.openDuration) >= duration('100ms')")
+    validation = Rule::new(concat!("!has(self.openDuration) || ", is_duration!("self.openDuration"), " && duration(self.openDuration) >= duration('100ms')"))
         .message("openDuration must be at least 100ms, or the target gets no rest"),
-    validation = Rule::new("!has(self.openDuration) || !has(self.maxOpenDuration) || duration(self.openDuration) <= duration(self.maxOpenDuration)")
+    validation = Rule::new(concat!(
+        "!has(self.openDuration) || !has(self.maxOpenDuration) || !", is_duration!("self.openDuration"), " || !", is_duration!("self.maxOpenDuration"),
+        " || duration(self.openDuration) <= duration(self.maxOpenDuration)"
+    ))
         .message("openDuration must not be longer than maxOpenDuration"),
-    validation = Rule::new("!has(self.halfOpenTimeout) || duration(self.halfOpenTimeout) >= duration('100ms')")
+    validation = Rule::new(concat!("!has(self.halfOpenTimeout) || ", is_duration!("self.halfOpenTimeout"), " && duration(self.halfOpenTimeout) >= duration('100ms')"))
         .message("halfOpenTimeout must be at least 100ms, or no probe can finish"),
     validation = Rule::new("!has(self.window) || !has(self.window.calls) || !has(self.minimumRequests) || self.minimumRequests <= self.window.calls")
         .message("minimumRequests must not exceed window.calls, or the rate is never judged")
@@ -316,7 +329,7 @@ pub struct Window {
     pub kind: WindowType,
     /// Length of a Time window. Unit: duration, at least 1s. Default: none, required for Time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("a Time window must be at least 1s long"))]
+    #[x_kube(validation = Rule::new(concat!(is_duration!("self"), " && duration(self) >= duration('1s')")).message("a Time window must be at least 1s long"))]
     pub duration: Option<Duration>,
     /// Length of a Count window. Unit: calls. Default: none, required for Count.
     #[serde(default, skip_serializing_if = "Option::is_none")]

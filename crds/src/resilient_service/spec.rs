@@ -13,6 +13,7 @@ use super::{
     workload::{Autoscaling, ConfigReload, Disruption, NetworkPolicy, ServiceExposure, TopologySpread, UpdateStrategy},
 };
 use crate::Duration;
+use crate::duration::is_duration;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,17 @@ use std::collections::BTreeMap;
 const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// Names of environment variables: not `.`, and none that begins with `..`.
 const VARIABLE_NAME: &str = r"^([-_a-zA-Z]|\.[-_a-zA-Z0-9])[-._a-zA-Z0-9]*$";
+
+/// For how long a pod sleeps before it ends, in seconds, as a rule reads it.
+macro_rules! pause {
+    () => {
+        concat!(
+            "(has(self.lifecycle) && has(self.lifecycle.preStopSleep) && ",
+            is_duration!("self.lifecycle.preStopSleep"),
+            " ? duration(self.lifecycle.preStopSleep).getSeconds() : 5)"
+        )
+    };
+}
 
 /// What the service is and how it must survive.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,9 +73,14 @@ const VARIABLE_NAME: &str = r"^([-_a-zA-Z]|\.[-_a-zA-Z0-9])[-._a-zA-Z0-9]*$";
 #[x_kube(
     validation = Rule::new("!has(self.resilience) || !has(self.resilience.reportPort) || !has(self.ports) || self.ports.all(p, p.containerPort != self.resilience.reportPort)")
         .message("resilience.reportPort must differ from every ports[].containerPort: the report has a port of its own"),
-    validation = Rule::new("(has(self.lifecycle) && has(self.lifecycle.preStopSleep) ? duration(self.lifecycle.preStopSleep).getSeconds() : 5) <= self.terminationGracePeriodSeconds")
+    validation = Rule::new(concat!(pause!(), " <= self.terminationGracePeriodSeconds"))
         .message("lifecycle.preStopSleep (5s when absent) must not be longer than terminationGracePeriodSeconds: Kubernetes refuses such a pod; sleep less, or give it more time"),
-    validation = Rule::new("has(self.resilience) && has(self.resilience.protocol) && self.resilience.protocol == 'None' || (has(self.resilience) && has(self.resilience.inbound) && has(self.resilience.inbound.timeout) ? duration(self.resilience.inbound.timeout).getSeconds() : 15) + (has(self.lifecycle) && has(self.lifecycle.preStopSleep) ? duration(self.lifecycle.preStopSleep).getSeconds() : 5) <= self.terminationGracePeriodSeconds")
+    validation = Rule::new(concat!(
+        "has(self.resilience) && has(self.resilience.protocol) && self.resilience.protocol == 'None' || ",
+        "(has(self.resilience) && has(self.resilience.inbound) && has(self.resilience.inbound.timeout) && ",
+        is_duration!("self.resilience.inbound.timeout"),
+        " ? duration(self.resilience.inbound.timeout).getSeconds() : 15) + ", pause!(), " <= self.terminationGracePeriodSeconds"
+    ))
         .message("terminationGracePeriodSeconds must cover resilience.inbound.timeout (15s when absent) plus lifecycle.preStopSleep (5s when absent), or requests in flight are cut when a pod ends"),
     validation = Rule::new("(has(self.minReadySeconds) ? self.minReadySeconds : 0) < (has(self.progressDeadlineSeconds) ? self.progressDeadlineSeconds : 300)")
         .message("progressDeadlineSeconds (300 when absent) must be more than minReadySeconds: a pod cannot count as available before; raise it, or wait less"),

@@ -2,6 +2,7 @@
 
 use super::verbatim::Verbatim;
 use crate::Duration;
+use crate::duration::is_duration;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -186,7 +187,7 @@ pub struct ConfigReload {
     pub strategy: Option<ReloadStrategy>,
     /// How long ready pods may take to report it before ConfigApplied says DeadlineExceeded. Unit: duration, at least 1s. Default: 60s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("deadline must be at least 1s: pods need a moment to read a file"))]
+    #[x_kube(validation = Rule::new(concat!(is_duration!("self"), " && duration(self) >= duration('1s')")).message("deadline must be at least 1s: pods need a moment to read a file"))]
     pub deadline: Option<Duration>,
 }
 

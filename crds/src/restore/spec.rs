@@ -1,6 +1,7 @@
 //! What the user writes to have databases given back.
 
 use super::status::RestoreStatus;
+use crate::duration::is_duration;
 use crate::{BackupDestination, BackupScratch, Duration, ResourceRequirements, SecretReference};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -186,7 +187,7 @@ pub struct Replace {
     pub confirm: String,
     /// How long the old database is kept, closed, as `<name>_before_<yyyymmdd>`; then it is dropped. Unit: duration. Default: 168h, from 1h to 2160h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1h') && duration(self) <= duration('2160h')").message("keepPrevious must be from 1h to 2160h"))]
+    #[x_kube(validation = Rule::new(concat!(is_duration!("self"), " && duration(self) >= duration('1h') && duration(self) <= duration('2160h')")).message("keepPrevious must be from 1h to 2160h"))]
     pub keep_previous: Option<Duration>,
 }
 
@@ -205,6 +206,6 @@ pub struct RestoreJob {
     pub resources: Option<ResourceRequirements>,
     /// How long a run may take. Unit: duration. Default: 2h, at most 20h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('20h')").message("deadline must be from 1s to 20h: a run that hangs must not eat the next day"))]
+    #[x_kube(validation = Rule::new(concat!(is_duration!("self"), " && duration(self) >= duration('1s') && duration(self) <= duration('20h')")).message("deadline must be from 1s to 20h: a run that hangs must not eat the next day"))]
     pub deadline: Option<Duration>,
 }

@@ -1,9 +1,10 @@
 //! Every CEL rule refuses what it should and nothing else.
 
 use super::*;
+use crate::Duration;
 use crate::schema::custom_resource_definitions;
 use kube::core::cel::{CompiledSchema, Validator, compile_schema};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The rules of each kind, compiled once for all objects.
 struct Rules(BTreeMap<String, CompiledSchema>);
@@ -50,6 +51,43 @@ fn no_rule_of_an_experiment_fails_on_what_it_reads() {
             object["kind"] != json!("ChaosExperiment") || !problems.contains("EvaluationError"),
             "{object}: {problems}"
         );
+    }
+}
+
+/// Nor is one of any other kind, wherever it stands.
+#[test]
+fn a_text_that_is_no_duration_makes_no_rule_fail() {
+    let rules = Rules::compiled();
+    let mut tried = BTreeSet::new();
+    for object in accepted() {
+        let mut durations = Vec::new();
+        find_durations(&object, "", &mut durations);
+        for at in durations {
+            let mut object = object.clone();
+            *object.pointer_mut(&at).unwrap() = json!("soon");
+            let problems = rules.problems(&object, None);
+            assert!(!problems.contains("EvaluationError"), "{at} of {object}: {problems}");
+            tried.insert(at);
+        }
+    }
+    assert!(tried.len() > 30, "{tried:?}");
+}
+
+/// Where the durations of `value` stand, as pointers that begin with `at`.
+fn find_durations(value: &Value, at: &str, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) if text.parse::<Duration>().is_ok() => found.push(at.to_owned()),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                find_durations(item, &format!("{at}/{index}"), found);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                find_durations(field, &format!("{at}/{name}"), found);
+            }
+        }
+        _ => {}
     }
 }
 

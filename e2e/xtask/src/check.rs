@@ -149,7 +149,7 @@ fn each(steps: &mut Steps, title: &str, work: impl FnOnce(&Log) -> Result<()>) {
 }
 
 fn quick(paths: &Paths, steps: &mut Steps) {
-    each(steps, "Rust: files depend one way", |log| {
+    each(steps, "Rust: files and folders depend one way", |log| {
         circles::check(&paths.checkout, log)
     });
     each(steps, "Rust: formatting", |log| {

@@ -16,8 +16,7 @@ use crate::config::Config;
 use crate::people::{Clients, Sessions};
 use crate::places::Places;
 use crate::state::AppState;
-use crate::vitals::asking;
-use crate::{follow, headers, pulse, routes};
+use crate::{asking, follow, headers, pulse, routes};
 
 /// Nothing may stay silent for longer: a watch ends after ten seconds in any case.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);

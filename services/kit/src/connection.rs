@@ -311,9 +311,9 @@ pub(crate) struct Aborted;
 impl hyper::service::Service<Request<Incoming>> for Requests {
     type Response = Response<Watched<Body>>;
     type Error = Aborted;
-    type Future = Answering;
+    type Future = Exchange;
 
-    fn call(&self, request: Request<Incoming>) -> Answering {
+    fn call(&self, request: Request<Incoming>) -> Exchange {
         let asks_first = request.headers().contains_key(header::EXPECT);
         let patience = patience(request.headers(), self.limits);
         let http2 = request.version() == Version::HTTP_2;
@@ -334,7 +334,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
         if self.secure {
             request.extensions_mut().insert(Secure);
         }
-        Answering {
+        Exchange {
             answer: self.answers.answer(request),
             under_way: Some(under_way),
             head,
@@ -344,7 +344,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
 }
 
 /// A request that is being answered.
-pub(crate) struct Answering {
+pub(crate) struct Exchange {
     answer: BoxFuture<'static, Response>,
     /// None once it has been.
     under_way: Option<UnderWay>,
@@ -352,7 +352,7 @@ pub(crate) struct Answering {
     http2: bool,
 }
 
-impl Future for Answering {
+impl Future for Exchange {
     type Output = Result<Response<Watched<Body>>, Aborted>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {

@@ -11,12 +11,12 @@ use prometheus::{
 
 /// Where the answers of one method, route and status are counted and measured.
 #[derive(Clone)]
-pub(crate) struct Answered {
+pub(crate) struct RouteMetrics {
     requests: IntCounter,
     seconds: Histogram,
 }
 
-impl Answered {
+impl RouteMetrics {
     pub(crate) fn answered(&self, elapsed: Duration) {
         self.requests.inc();
         self.seconds.observe(elapsed.as_secs_f64());
@@ -145,8 +145,8 @@ impl Metrics {
     }
 
     /// Where answers of this kind are counted and measured.
-    pub(crate) fn answered(&self, method: &str, route: &str, status: StatusCode) -> Answered {
-        Answered {
+    pub(crate) fn answered(&self, method: &str, route: &str, status: StatusCode) -> RouteMetrics {
+        RouteMetrics {
             requests: self.requests.with_label_values(&[method, route, status.as_str()]),
             seconds: self.request_seconds.with_label_values(&[method, route]),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::metrics::{Answered, Metrics};
+use crate::metrics::{Metrics, RouteMetrics};
 
 /// Kinds of answers of one route that are known at a time: of most there are a few.
 const KNOWN: usize = 16;
@@ -17,7 +17,7 @@ pub struct RouteName(Arc<Inner>);
 
 struct Inner {
     name: Box<str>,
-    known: RwLock<Vec<(&'static str, StatusCode, Answered)>>,
+    known: RwLock<Vec<(&'static str, StatusCode, RouteMetrics)>>,
 }
 
 impl RouteName {

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use valerix_kit::events::{Event, Handled, HandlerError, TransactionalHandler};
 
 use crate::events::{pieces, read_reply};
-use crate::saga::moves::Moves;
+use crate::moves::Moves;
 use crate::store::{Store, StoreError};
 
 /// The handler of replies.

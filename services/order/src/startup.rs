@@ -6,15 +6,15 @@ use valerix_kit::service::{Server, Service, StartError};
 use crate::clients::{Inventory, Payment};
 use crate::config::{Config, Gremlin};
 use crate::consumer::Replies;
+use crate::drive::FastPath;
 use crate::events::{GROUP, INVENTORY_EVENTS, PAYMENT_EVENTS};
 use crate::keys;
 use crate::metrics::Metrics;
+use crate::moves::Moves;
 use crate::routes::{self, history::Streams};
-use crate::saga::drive::FastPath;
-use crate::saga::moves::Moves;
-use crate::saga::waiters::Waiters;
 use crate::store::Store;
 use crate::sweeper::Sweeper;
+use crate::waiters::Waiters;
 
 /// The service's schema.
 #[must_use]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::saga::moves::Moves;
+use crate::moves::Moves;
 use crate::saga::state::Input;
 use crate::store::{Store, StoreError};
 

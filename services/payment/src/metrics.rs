@@ -5,8 +5,8 @@ use std::time::Duration;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGaugeVec, Opts};
 use tokio_util::sync::CancellationToken;
 
+use crate::books::{Difference, Kind};
 use crate::payment::Applied;
-use crate::reconciliation::books::{Difference, Kind};
 use crate::saga::state::State;
 use crate::store::{Open, Store};
 

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use valerix_kit::money::Money;
 use valerix_resilience::{CallError, Deadline, RequestBuilder, ResilientClient};
 
+use crate::books::Charge;
 use crate::payment::Payment;
-use crate::reconciliation::books::Charge;
 use crate::saga::state::{Input, Request};
 
 /// What the processor has decided.

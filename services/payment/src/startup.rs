@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::processor::HttpProcessor;
 use crate::reconciliation::worker::Worker;
 use crate::routes;
-use crate::saga::settle::Settlement;
+use crate::settle::Settlement;
 use crate::store::Store;
 use crate::sweeper::Sweeper;
 

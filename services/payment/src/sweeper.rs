@@ -14,7 +14,7 @@ use valerix_kit::telemetry::traced;
 use valerix_resilience::{Deadline, Resilience};
 
 use crate::processor::Repetition;
-use crate::saga::settle::Settlement;
+use crate::settle::Settlement;
 use crate::store::{Due, Store, StoreError};
 
 /// How long settlements under way may go on when the service ends. Another replica goes on with those that are dropped.

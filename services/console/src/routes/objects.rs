@@ -19,12 +19,13 @@ use valerix_kit::problem::Problem;
 use valerix_policy::Report;
 
 use super::names;
+use crate::asking;
 use crate::kinds::Kind;
 use crate::readiness::Turn;
 use crate::state::AppState;
 use crate::view::{PodView, ServiceView};
 use crate::viewer::Viewer;
-use crate::vitals::{Moment, asking};
+use crate::vitals::Moment;
 
 /// The most events that are read of one place, in pages, and that are shown.
 const MOST_EVENTS: (usize, usize) = (5_000, 200);

@@ -1,7 +1,5 @@
-//! How the services are. `asking` asks their pods, `scrape` reads what one of them answers, `window` keeps half a minute of
-//! that.
+//! How the services are. `scrape` reads what one of their pods answers, `window` keeps half a minute of that. Pure.
 
-pub mod asking;
 mod scrape;
 mod window;
 

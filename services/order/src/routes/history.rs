@@ -27,8 +27,8 @@ use super::AppState;
 use super::orders::{find, problem};
 use crate::order::Order;
 use crate::saga::state::State as OrderState;
-use crate::saga::waiters::Waiter;
 use crate::store::{Store, StoreError};
+use crate::waiters::Waiter;
 
 /// Streams that one replica keeps open: each holds a connection and looks at its order once a second.
 const MOST_STREAMS: usize = 256;

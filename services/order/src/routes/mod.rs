@@ -8,7 +8,7 @@ use valerix_kit::api::Api;
 use valerix_resilience::Resilience;
 
 use self::history::Streams;
-use crate::saga::drive::FastPath;
+use crate::drive::FastPath;
 
 /// What handlers work with; cheap to clone.
 #[derive(Clone)]

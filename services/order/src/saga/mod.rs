@@ -1,12 +1,9 @@
-//! The saga of one order: `state` is the table (pure), `commands` is what the table asks for (pure), `drive` walks an
-//! order through its fast path over HTTP (calls inventory and payment, writes through `store`).
+//! The saga of one order: `state` is the table, `commands` is what the table asks for, `reply` is what those who are asked
+//! answer. Pure: whatever reads or writes stands above it.
 
 pub mod commands;
-pub mod drive;
-pub mod moves;
 pub mod reply;
 pub mod state;
-pub mod waiters;
 
 #[cfg(test)]
 mod model;

@@ -1,6 +1,5 @@
-//! Compares the payments with the processor's ledger, charge by charge. `books` says what agrees (pure), `walk` goes
-//! through both (reads alone), `worker` does so when it is asked for or due and keeps what was found.
+//! Compares the payments with the processor's ledger, charge by charge. `walk` goes through both (reads alone), `worker`
+//! does so when it is asked for or due and keeps what was found.
 
-pub mod books;
 pub mod walk;
 pub mod worker;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::books::{Charge, Difference, Found, compare};
+use crate::books::{Charge, Difference, Found, compare};
 use crate::payment::Payment;
 use crate::processor::{LedgerError, Processor};
 use crate::store::{Store, StoreError};

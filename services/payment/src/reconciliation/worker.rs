@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::books::Found;
 use super::walk::{WalkError, walk};
+use crate::books::Found;
 use crate::metrics::Metrics;
 use crate::processor::Processor;
 use crate::store::{Store, StoreError};

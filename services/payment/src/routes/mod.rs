@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use valerix_kit::api::Api;
 use valerix_resilience::Resilience;
 
-use crate::saga::settle::Settlement;
+use crate::settle::Settlement;
 
 /// What handlers work with; cheap to clone.
 #[derive(Clone)]

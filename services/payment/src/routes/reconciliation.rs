@@ -14,7 +14,7 @@ use valerix_kit::problem::Problem;
 
 use super::AppState;
 use super::payments::problem;
-use crate::reconciliation::books::Difference;
+use crate::books::Difference;
 use crate::store::Report;
 
 const PATH: &str = "/api/admin/reconciliation";

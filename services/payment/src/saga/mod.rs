@@ -1,5 +1,3 @@
-//! One payment's life: `state` is the table (pure), `settle` asks the processor and writes down what it said (calls the
-//! processor, writes through `store`).
+//! One payment's life: `state` is the table. Pure.
 
-pub mod settle;
 pub mod state;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use valerix_kit::postgres::milliseconds;
 
 use super::{COLUMNS, Listed, Row, Store, StoreError, listed, sql};
-use crate::reconciliation::books::{Difference, Found};
+use crate::books::{Difference, Found};
 
 /// A comparison that has ended.
 #[derive(Clone, Debug, sqlx::FromRow)]

@@ -9,12 +9,12 @@ use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::relay::Relay;
 use valerix_kit::money::Money;
 use valerix_kit::testing::{TestDatabase, bus_args};
+use valerix_payment::books::Charge;
 use valerix_payment::metrics::Metrics;
 use valerix_payment::payment::Payment;
 use valerix_payment::processor::{Decision, LedgerError, Page, Processor, Repetition};
-use valerix_payment::reconciliation::books::Charge;
-use valerix_payment::saga::settle::Settlement;
 use valerix_payment::saga::state::{Input, Request, State};
+use valerix_payment::settle::Settlement;
 use valerix_payment::store::Store;
 use valerix_resilience::Deadline;
 

@@ -11,7 +11,7 @@ use valerix_policy::Priority;
 
 use super::partition::unless_cut;
 use super::resilient::{Inner, ResilientClient};
-use super::response::{Answer, ClientResponse, chain};
+use super::response::{ClientResponse, Received, chain};
 use super::trace;
 use crate::CLIENT_HEADER;
 use crate::deadline::{Deadline, TIMEOUT_HEADER};
@@ -57,8 +57,36 @@ enum Body {
     Stream(Box<std::sync::Mutex<Option<reqwest::Body>>>),
 }
 
+/// How requests begin.
+impl ResilientClient {
+    /// Begins a request to `path`, which is appended to the target's URL.
+    pub fn request(&self, method: Method, path: impl Into<String>) -> RequestBuilder {
+        RequestBuilder::new(self.clone(), method, path.into())
+    }
+
+    /// Begins a GET.
+    pub fn get(&self, path: impl Into<String>) -> RequestBuilder {
+        self.request(Method::GET, path)
+    }
+
+    /// Begins a POST.
+    pub fn post(&self, path: impl Into<String>) -> RequestBuilder {
+        self.request(Method::POST, path)
+    }
+
+    /// Begins a PUT.
+    pub fn put(&self, path: impl Into<String>) -> RequestBuilder {
+        self.request(Method::PUT, path)
+    }
+
+    /// Begins a DELETE.
+    pub fn delete(&self, path: impl Into<String>) -> RequestBuilder {
+        self.request(Method::DELETE, path)
+    }
+}
+
 impl RequestBuilder {
-    pub(super) fn new(client: ResilientClient, method: Method, path: String) -> Self {
+    fn new(client: ResilientClient, method: Method, path: String) -> Self {
         Self {
             client,
             method,
@@ -231,7 +259,7 @@ impl RequestBuilder {
                 let answer = unless_cut(&inner.faults, &inner.target, sent);
                 let answer = answer.instrument(span.clone()).await;
                 trace::ended(&span, answer.as_ref().map(|(answer, _)| answer.status()));
-                answer.map(|(response, severed)| Answer { response, severed })
+                answer.map(|(response, severed)| Received { response, severed })
             }
         })
         .await?;

@@ -4,10 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue};
 
 use super::connect::Connections;
-use super::request::RequestBuilder;
 use crate::faults::Faults;
 use crate::outbound::{Balancer, Classify, Endpoint, Resolve, RetryOn, Target, TargetPolicy, is_cluster_host};
 
@@ -54,31 +53,6 @@ impl ResilientClient {
 
     pub(super) fn inner(&self) -> &Inner {
         &self.0
-    }
-
-    /// Begins a request to `path`, which is appended to the target's URL.
-    pub fn request(&self, method: Method, path: impl Into<String>) -> RequestBuilder {
-        RequestBuilder::new(self.clone(), method, path.into())
-    }
-
-    /// Begins a GET.
-    pub fn get(&self, path: impl Into<String>) -> RequestBuilder {
-        self.request(Method::GET, path)
-    }
-
-    /// Begins a POST.
-    pub fn post(&self, path: impl Into<String>) -> RequestBuilder {
-        self.request(Method::POST, path)
-    }
-
-    /// Begins a PUT.
-    pub fn put(&self, path: impl Into<String>) -> RequestBuilder {
-        self.request(Method::PUT, path)
-    }
-
-    /// Begins a DELETE.
-    pub fn delete(&self, path: impl Into<String>) -> RequestBuilder {
-        self.request(Method::DELETE, path)
     }
 
     /// The target, with its breaker.

@@ -13,12 +13,12 @@ use crate::faults::{CUT_OFF, Severed};
 use crate::outbound::{CallError, Completed, Head, Held, HttpHead, Target, mark_final};
 
 /// An answer as an attempt has it, with what cuts its body.
-pub(super) struct Answer {
+pub(super) struct Received {
     pub(super) response: reqwest::Response,
     pub(super) severed: Severed,
 }
 
-impl HttpHead for Answer {
+impl HttpHead for Received {
     fn head(&self) -> Head<'_> {
         self.response.head()
     }
@@ -54,7 +54,7 @@ pub struct ClientResponse {
 }
 
 impl ClientResponse {
-    pub(super) fn new(target: &Arc<Target>, mut completed: Completed<Answer>, max_body: usize) -> Self {
+    pub(super) fn new(target: &Arc<Target>, mut completed: Completed<Received>, max_body: usize) -> Self {
         if completed.unrepeated {
             mark_final(&mut completed.answer);
         }

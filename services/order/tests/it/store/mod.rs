@@ -13,11 +13,11 @@ use valerix_kit::events::relay::Relay;
 use valerix_kit::testing::{TestDatabase, bus_args};
 use valerix_order::events::Pieces;
 use valerix_order::metrics::Metrics;
+use valerix_order::moves::Moves;
 use valerix_order::order::NewOrder;
-use valerix_order::saga::moves::Moves;
-use valerix_order::saga::waiters::Waiters;
 use valerix_order::store::{Store, Times};
 use valerix_order::sweeper::Sweeper;
+use valerix_order::waiters::Waiters;
 
 struct Orders {
     _database: TestDatabase,

@@ -3,9 +3,9 @@
 
 use valerix_kit::events::relay::Relay;
 
-use super::waiters::Waiters;
 use crate::metrics::Metrics;
 use crate::order::Applied;
+use crate::waiters::Waiters;
 
 /// Everyone in this process who has to hear of a committed input; cheap to clone, all clones are one.
 #[derive(Clone)]

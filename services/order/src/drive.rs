@@ -6,12 +6,12 @@
 
 use valerix_resilience::Deadline;
 
-use super::moves::Moves;
-use super::state::{Input, State};
-use super::waiters::Waiter;
 use crate::clients::{Inventory, Payment};
+use crate::moves::Moves;
 use crate::order::Order;
+use crate::saga::state::{Input, State};
 use crate::store::{Store, StoreError};
+use crate::waiters::Waiter;
 
 /// What the fast path needs.
 #[derive(Clone)]

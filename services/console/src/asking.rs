@@ -7,9 +7,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
 
-use super::{Moment, PodVitals, Scrape, Vitals, Window};
 use crate::board::Board;
 use crate::view::{Item, PodView, ServiceView};
+use crate::vitals::{Moment, PodVitals, Scrape, Vitals, Window};
 
 /// How often pods are asked.
 const PERIOD: Duration = Duration::from_secs(5);
