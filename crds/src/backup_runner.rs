@@ -42,7 +42,10 @@ pub const REASONS: [(&str, &str); 27] = [
         "ArchiveTooLarge",
         "The archive is larger than what one object of a bucket takes.",
     ),
-    ("ScratchFailed", "The scratch folder could not hold the archive."),
+    (
+        "ScratchFailed",
+        "The scratch folder could not hold the archive, or could not be used.",
+    ),
     (
         "DestinationRefused",
         "The store understood and refused. Nothing was stored.",

@@ -92,7 +92,7 @@ pub const REASONS: [(&str, &str); 19] = [
     ),
     (
         "ScratchFailed",
-        "The scratch folder could not hold the archive and a dump.",
+        "The scratch folder could not hold the archive and a dump, or could not be used.",
     ),
     ("RestoreFailed", "pg_restore failed; the message has its words."),
     (

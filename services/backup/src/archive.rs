@@ -85,6 +85,11 @@ fn damaged(why: impl Into<String>) -> Error {
     Error::Damaged { why: why.into() }
 }
 
+/// What was checked is not what lies on scratch.
+pub(crate) fn changed() -> Error {
+    damaged("on scratch it is not what it was when it was checked")
+}
+
 /// sha256 and size of a file.
 ///
 /// # Errors

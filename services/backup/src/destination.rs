@@ -10,7 +10,7 @@ pub(crate) use reading::slot_of;
 pub(crate) use removing::Removed;
 
 use crate::{
-    archive::{ARCHIVE, Digest},
+    archive::{self, ARCHIVE, Digest},
     decision::{Location, Place},
     failure::Failure,
     s3::{
@@ -184,7 +184,7 @@ impl Destination {
                 let (volume, archive, digest) = (volume.clone(), archive.to_owned(), digest.clone());
                 off_thread(move || volume.stage(&archive, &digest))
                     .await?
-                    .map_err(Failure::Volume)
+                    .map_err(Failure::of_staging)
             }
             Medium::S3(remote) => {
                 let mut parts = remote.parts.lock().await;
@@ -193,15 +193,18 @@ impl Destination {
                 };
                 let key = self.place(self.site.slot).key;
                 let sent = self.bucket(remote).await?.send_parts(&key, archive, begun).await;
-                if sent.map_err(Failure::Bucket)? == Sent::Gone {
-                    *parts = None;
-                    return Err(Failure::Bucket(s3::Error::Call {
-                        action: "store the parts of",
-                        place: key,
-                        why: "somebody has aborted the upload".into(),
-                    }));
+                match sent.map_err(Failure::Bucket)? {
+                    Sent::Whole => Ok(Staged::Whole),
+                    Sent::Gone => {
+                        *parts = None;
+                        Err(Failure::Bucket(s3::Error::Call {
+                            action: "store the parts of",
+                            place: key,
+                            why: "somebody has aborted the upload".into(),
+                        }))
+                    }
+                    Sent::Changed => Err(Failure::Archive(archive::changed())),
                 }
-                Ok(Staged::Whole)
             }
         }
     }

@@ -90,7 +90,7 @@ pub enum Error {
         complaint: String,
     },
     /// The archive could not be written.
-    #[error("{label}: scratch.sizeLimit must hold the archive")]
+    #[error("{label}: the archive could not be made")]
     Scratch {
         /// The database.
         label: String,

@@ -1,8 +1,11 @@
 //! Why a run ended without a stored archive, and what each reason means for the record and for the Job. Pure.
 
-use crate::{archive, client, connection, dump, plausibility, record, s3, server, settings, volume};
+use crate::{archive, client, connection, dump, plausibility, record, s3, scratch::remedy, server, settings, volume};
 use std::fmt::Display;
 use valerix_crds::{BackupPhase, backup_runner::exit};
+
+/// How much room a run needs.
+const ROOM: &str = "scratch.sizeLimit must hold the archive";
 
 /// Why a run ended without a stored archive.
 #[derive(Debug, thiserror::Error)]
@@ -23,22 +26,22 @@ pub enum Failure {
     #[error("{0}")]
     Client(#[source] client::Error),
     /// A dump failed.
-    #[error("{}", chain(.0))]
+    #[error("{}", dumped(.0))]
     Dump(#[source] dump::Error),
     /// A dump is not believed.
     #[error("{0}")]
     Implausible(#[source] plausibility::Error),
     /// The archive could not be made, or is damaged.
-    #[error("{}", chain(.0))]
+    #[error("{}{}", chain(.0), remedy(.0, ROOM))]
     Archive(#[source] archive::Error),
     /// Scratch cannot be used.
-    #[error("failed to use the scratch folder: {0}")]
+    #[error("failed to use the scratch folder: {}{}", .0, remedy(.0, ROOM))]
     Scratch(#[source] std::io::Error),
     /// The destination's volume cannot be used.
     #[error("{0}")]
     Volume(#[source] volume::Error),
     /// The destination's bucket cannot be used.
-    #[error("{0}")]
+    #[error("{}{}", .0, remedy(.0, ROOM))]
     Bucket(#[source] s3::Error),
     /// The destination cannot be read.
     #[error("failed to read {key} on the destination: {why}")]
@@ -108,6 +111,14 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Why a copy of the archive is not on a volume.
+    pub(crate) fn of_staging(error: volume::Error) -> Self {
+        match error {
+            volume::Error::Source(error) => Self::Archive(error),
+            error => Self::Volume(error),
+        }
+    }
+
     /// One word for the record's reason.
     pub fn category(&self) -> &'static str {
         match self {
@@ -121,7 +132,7 @@ impl Failure {
             Self::Archive(archive::Error::Damaged { .. }) | Self::StoredDamaged { .. } => "ArchiveDamaged",
             Self::Archive(archive::Error::Io { .. }) | Self::Scratch(_) => "ScratchFailed",
             Self::Bucket(error) => match error {
-                s3::Error::Secret { .. } => "SecretInvalid",
+                s3::Error::Secret { .. } | s3::Error::Expired { .. } => "SecretInvalid",
                 s3::Error::Refused { .. } | s3::Error::NoConditions { .. } => "DestinationRefused",
                 s3::Error::Untrusted { .. } => "CertificateNotTrusted",
                 s3::Error::TooLarge { .. } => "ArchiveTooLarge",
@@ -212,8 +223,16 @@ fn joined(errors: &[impl Display]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
+/// Why a dump failed; where its archive could not be written, with what helps.
+fn dumped(error: &dump::Error) -> String {
+    match error {
+        dump::Error::Scratch { .. } => chain(error) + &remedy(error, ROOM),
+        error => chain(error),
+    }
+}
+
 /// An error with what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -414,5 +433,47 @@ mod tests {
             source: std::io::Error::other("disk full"),
         });
         assert_eq!(failure.to_string(), "failed to write x: disk full");
+    }
+
+    #[test]
+    fn a_scratch_that_cannot_be_used_is_told_with_what_helps() {
+        let (no_room, read_only) = (28, 30);
+        let io = std::io::Error::from_raw_os_error;
+        let archive = |number| archive::Error::Io {
+            action: "write x".into(),
+            source: io(number),
+        };
+        for (number, helps) in [
+            (no_room, "; scratch.sizeLimit must hold the archive"),
+            (read_only, "node"),
+        ] {
+            for failure in [
+                Failure::Scratch(io(number)),
+                Failure::Archive(archive(number)),
+                Failure::Dump(dump::Error::Scratch {
+                    label: "databases[0] orders".into(),
+                    source: archive(number),
+                }),
+                Failure::Bucket(s3::Error::File {
+                    action: "read the archive on scratch".into(),
+                    source: io(number),
+                }),
+            ] {
+                let said = failure.to_string();
+                assert_eq!(failure.category(), "ScratchFailed", "{said}");
+                assert!(said.contains(helps), "{said}");
+                assert_eq!(said.contains("sizeLimit"), number == no_room, "{said}");
+            }
+        }
+        // A program that cannot be run is no matter of scratch.
+        let failure = Failure::Dump(dump::Error::Start {
+            label: "databases[0] orders".into(),
+            program: "pg_dump",
+            source: io(13),
+        });
+        assert_eq!(
+            failure.to_string(),
+            "databases[0] orders: failed to run pg_dump: Permission denied (os error 13)"
+        );
     }
 }

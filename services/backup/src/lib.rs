@@ -39,4 +39,5 @@ mod leftovers;
 mod prepare;
 mod removal;
 mod rows;
+mod scratch;
 mod sealing;

@@ -15,7 +15,7 @@ use crate::{
 use chrono::NaiveDate;
 use std::{
     fs::{self, DirBuilder, File},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -27,6 +27,8 @@ const ABANDONED_AFTER: Duration = Duration::from_secs(15 * 60);
 const FOLDER_MODE: u32 = 0o750;
 /// What a mount whose server does not answer gives, and has no name in the standard library: EIO, EHOSTDOWN, EREMOTEIO.
 const PASSING: [i32; 3] = [5, 112, 121];
+/// How much is copied at a time. Unit: bytes.
+const CHUNK: usize = 256 * 1024;
 /// End of an unfinished file's name.
 const UNFINISHED: &str = ".unfinished";
 
@@ -53,6 +55,9 @@ pub enum Error {
     /// The copy on the volume is not what was copied.
     #[error("the copy on the destination's volume is not what was written to it")]
     Copy,
+    /// What is to be stored cannot be read, or is not what was checked: no fault of the volume.
+    #[error("{0}")]
+    Source(archive::Error),
 }
 
 /// What became of the copy next to the key.
@@ -178,15 +183,27 @@ impl Volume {
         let path = self.unfinished(&self.pod_uid);
         remove(&path)?;
         let at = || format!("write {}", path.display());
-        let mut source = File::open(archive).map_err(io_error("open the archive on scratch for the copy"))?;
-        let mut target = Hashing::new(archive::create(&path).map_err(io_error(at()))?);
-        io::copy(&mut source, &mut target).map_err(io_error(at()))?;
-        target.flush().map_err(io_error(at()))?;
-        let (file, sha256, bytes) = target.finish();
-        file.sync_all().map_err(io_error(at()))?;
-        drop(file);
+        let reading = |source| {
+            Error::Source(archive::Error::Io {
+                action: "read the archive on scratch".into(),
+                source,
+            })
+        };
+        let mut source = Hashing::new(File::open(archive).map_err(reading)?);
+        let mut target = archive::create(&path).map_err(io_error(at()))?;
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let count = source.read(&mut buffer).map_err(reading)?;
+            if count == 0 {
+                break;
+            }
+            target.write_all(&buffer[..count]).map_err(io_error(at()))?;
+        }
+        target.sync_all().map_err(io_error(at()))?;
+        drop(target);
+        let (_, sha256, bytes) = source.finish();
         if (Digest { sha256, bytes }) != *expected {
-            return Err(Error::Copy);
+            return Err(Error::Source(archive::changed()));
         }
         self.read_back(expected)
     }

@@ -4,7 +4,7 @@ use super::{Destination, Medium, off_thread};
 use crate::{
     archive::{self, ARCHIVE, Digest},
     decision::Stored,
-    failure::Failure,
+    failure::{Failure, chain},
     manifest::Manifest,
     record::database_status,
     s3::{self, Bucket, parts::Parts, ranges},
@@ -41,9 +41,9 @@ impl Destination {
                     Err(s3::Error::File { action, source }) => {
                         Err(Failure::Archive(archive::Error::Io { action, source }))
                     }
-                    Err(error @ (s3::Error::Refused { .. } | s3::Error::Untrusted { .. })) => {
-                        Err(Failure::Bucket(error))
-                    }
+                    Err(
+                        error @ (s3::Error::Refused { .. } | s3::Error::Expired { .. } | s3::Error::Untrusted { .. }),
+                    ) => Err(Failure::Bucket(error)),
                     Err(error) => {
                         let (why, passing) = (error.to_string(), matches!(error, s3::Error::Call { .. }));
                         Ok((Stored::Unreadable { why, passing }, None))
@@ -150,13 +150,8 @@ impl Destination {
         Ok(match &self.medium {
             Medium::Volume { volume, .. } => {
                 let volume = volume.of(slot);
-                let opening = |source| {
-                    Failure::Archive(archive::Error::Io {
-                        action: "open the archive".into(),
-                        source,
-                    })
-                };
-                Box::new(off_thread(move || volume.open()).await?.map_err(opening)?)
+                let opened = off_thread(move || volume.open()).await?;
+                Box::new(opened.map_err(|error| self.unread(slot, error.to_string()))?)
             }
             Medium::S3(remote) => {
                 let bucket = self.bucket(remote).await?.clone();
@@ -169,7 +164,18 @@ impl Destination {
     pub(crate) async fn manifest(&self, slot: NaiveDate) -> Result<Manifest, Failure> {
         let archive = self.open(slot).await?;
         let scanned = off_thread(move || archive::scan(archive, &mut |_, _| Ok(()))).await?;
-        scanned.map(|(manifest, _)| manifest).map_err(Failure::Archive)
+        scanned
+            .map(|(manifest, _)| manifest)
+            .map_err(|error| self.unread(slot, chain(&error)))
+    }
+
+    fn unread(&self, slot: NaiveDate, why: String) -> Failure {
+        Failure::Unreadable {
+            key: self.place(slot).key,
+            why,
+            fenced: false,
+            passing: false,
+        }
     }
 
     /// What a stored slot's archive tells of itself: an object by the labels that it was stored with, a file on a volume by

@@ -1,9 +1,12 @@
 //! Why a restore ended without its databases in place, and what each reason means for the status and for the Job. Pure.
 
 use super::{report, settings};
-use crate::{archive, client, connection, sql};
+use crate::{archive, client, connection, failure::chain, scratch::remedy, sql};
 use std::fmt::Display;
 use valerix_crds::backup_runner::exit;
+
+/// How much room a Restore needs.
+const ROOM: &str = "spec.scratch.sizeLimit must hold the archive and its largest dump";
 
 /// Why a restore ended without its databases in place.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +53,8 @@ pub enum Failure {
     #[error("{0}")]
     Refused(String),
     /// Scratch cannot be used.
-    #[error("failed to use the scratch folder: {0}; spec.scratch.sizeLimit must hold the archive and its largest dump")]
-    Scratch(String),
+    #[error("failed to use the scratch folder: {}{}", .0, remedy(&**.0, ROOM))]
+    Scratch(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// pg_restore failed.
     #[error("failed to restore {name}: {why}")]
     Restore {
@@ -156,12 +159,20 @@ impl From<report::Error> for Failure {
 }
 
 /// What is wrong with an archive of this key.
-pub(crate) fn of_archive(key: &str, error: &archive::Error) -> Failure {
+pub(crate) fn of_archive(key: &str, error: archive::Error) -> Failure {
     let key = key.to_owned();
     match error {
-        archive::Error::Damaged { .. } => Failure::Damaged { key, why: chain(error) },
-        archive::Error::Io { source, .. } if is_of_scratch(source) => Failure::Scratch(source.to_string()),
-        archive::Error::Io { .. } => Failure::Fetch { key, why: chain(error) },
+        archive::Error::Damaged { .. } => {
+            let why = chain(&error);
+            Failure::Damaged { key, why }
+        }
+        archive::Error::Io { action, source } => match source.downcast::<OfScratch>() {
+            Ok(OfScratch(source)) => Failure::Scratch(source.into()),
+            Err(source) => {
+                let why = chain(&archive::Error::Io { action, source });
+                Failure::Fetch { key, why }
+            }
+        },
     }
 }
 
@@ -174,25 +185,8 @@ pub(crate) fn of_scratch(error: std::io::Error) -> std::io::Error {
     std::io::Error::other(OfScratch(error))
 }
 
-fn is_of_scratch(error: &std::io::Error) -> bool {
-    let inner = error.get_ref();
-    inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<OfScratch>)
-}
-
 fn joined(errors: &[impl Display]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
-/// An error with what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -227,7 +221,7 @@ mod tests {
                 why: why(),
             },
             Failure::Refused(why()),
-            Failure::Scratch(why()),
+            Failure::Scratch(why().into()),
             Failure::Restore {
                 name: name(),
                 why: why(),

@@ -118,7 +118,7 @@ impl Scratch {
             .mode(0o700)
             .recursive(true)
             .create(&self.folder)
-            .map_err(|error| Failure::Scratch(error.to_string()))
+            .map_err(|error| Failure::Scratch(error.into()))
     }
 
     pub(crate) fn tidy(&self) {
@@ -151,11 +151,15 @@ impl Scratch {
                     read => return read,
                 };
                 let (folder, _) = key.rsplit_once('/').map_or(("", ""), |(folder, name)| (folder, name));
-                let names: Vec<_> = bucket.keys(folder).await.unwrap_or_default();
-                let beside = names
-                    .iter()
-                    .filter_map(|name| name.strip_prefix(folder)?.strip_prefix('/'));
-                Err(unavailable(format!("{why}{}", neighbours(beside))))
+                let beside = match bucket.keys(folder).await {
+                    Ok(names) if !names.contains(&key) => {
+                        let names = names.iter();
+                        neighbours(names.filter_map(|name| name.strip_prefix(folder)?.strip_prefix('/')))
+                    }
+                    // It is there, or the store does not tell: what lies beside it is no help.
+                    _ => String::new(),
+                };
+                Err(unavailable(why + &beside))
             }
             None => Err(unavailable("its destination is neither a claim nor a bucket".into())),
         }
@@ -171,7 +175,7 @@ impl Scratch {
         let work = move || {
             let from = open()?;
             let to = copied.then(|| archive::create(&copy)).transpose();
-            let to = to.map_err(|error| Failure::Scratch(error.to_string()))?;
+            let to = to.map_err(|error| Failure::Scratch(error.into()))?;
             let mut aside = BTreeMap::new();
             let scanned = archive::scan(Copying { from, to }, &mut |member, reader| {
                 if wanted.is_met_by(member, &aside) {
@@ -183,7 +187,7 @@ impl Scratch {
             });
             scanned
                 .map(|found| (found, aside))
-                .map_err(|error| of_archive(&key, &error))
+                .map_err(|error| of_archive(&key, error))
         };
         let (found, aside) = off_thread(work)
             .await
@@ -279,7 +283,7 @@ impl Scratch {
             };
             remove(&opened)?;
             keys.open(&path, &opened, &file, &sha256).map_err(|error| match error {
-                sealing::Error::Io { .. } => Failure::Scratch(error.to_string()),
+                sealing::Error::Io { .. } => Failure::Scratch(error.into()),
                 sealing::Error::Key(why) | sealing::Error::Damaged(why) => Failure::Damaged { key, why },
             })?;
             remove(&path)?;
@@ -297,7 +301,7 @@ impl Scratch {
         let mut roles: Option<Roles> = None;
         for globals in items.iter().filter_map(|item| item.member.globals.as_ref()) {
             let path = self.extract(key, globals.archived(), globals.plain()).await?;
-            let script = fs::read(path).map_err(|error| Failure::Scratch(error.to_string()))?;
+            let script = fs::read(path).map_err(|error| Failure::Scratch(error.into()))?;
             let found = Roles::read(&String::from_utf8_lossy(&script)).map_err(|why| Failure::Damaged {
                 key: key.to_owned(),
                 why: format!("{}: {why}", globals.file),
@@ -365,7 +369,7 @@ fn put_aside(reader: &mut dyn Read, path: &Path, member: &str) -> Result<(), arc
 
 fn remove(path: &Path) -> Result<(), Failure> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::Scratch(error.to_string())),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::Scratch(error.into())),
         _ => Ok(()),
     }
 }
@@ -376,7 +380,7 @@ fn extract(archive: &Path, member: &str, sha256: &str, path: PathBuf, key: &str)
         why,
     };
     let unreadable = |error: io::Error| damaged(format!("{member}: {error}"));
-    let file = File::open(archive).map_err(|error| Failure::Scratch(error.to_string()))?;
+    let file = File::open(archive).map_err(|error| Failure::Scratch(error.into()))?;
     let mut tar = tar::Archive::new(zstd::Decoder::new(file).map_err(unreadable)?);
     for entry in tar.entries().map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
@@ -384,9 +388,9 @@ fn extract(archive: &Path, member: &str, sha256: &str, path: PathBuf, key: &str)
             continue;
         }
         remove(&path)?;
-        let mut target = archive::create(&path).map_err(|error| Failure::Scratch(error.to_string()))?;
+        let mut target = archive::create(&path).map_err(|error| Failure::Scratch(error.into()))?;
         let mut reader = Hashing::new(entry);
-        io::copy(&mut reader, &mut target).map_err(|error| Failure::Scratch(error.to_string()))?;
+        io::copy(&mut reader, &mut target).map_err(|error| Failure::Scratch(error.into()))?;
         let (_, found, _) = reader.finish();
         if found != sha256 {
             return Err(damaged(format!("{member} changed on scratch")));

@@ -1,15 +1,20 @@
 //! How to reach a bucket: the mounted Secrets with credentials and authority.
 //!
-//! In: the folders where they are mounted. Out: credentials and, where the policy names one, the authority's certificates;
-//! or an error that names Secret and key, never a value. Reads files, nothing else.
+//! In: the folders where they are mounted. Out: credentials, for each request anew, and, where the policy names one, the
+//! authority's certificates; or an error that names Secret and key, never a value. Reads files, nothing else.
 
 use super::Error;
+use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_sdk_s3::config::Credentials;
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
 use valerix_crds::S3Destination;
 
 /// Keys of the credentials: ours, and those of the variables that every S3 client knows.
@@ -17,21 +22,84 @@ const ACCESS_KEY: [&str; 2] = ["accessKeyId", "AWS_ACCESS_KEY_ID"];
 const SECRET_KEY: [&str; 2] = ["secretAccessKey", "AWS_SECRET_ACCESS_KEY"];
 const SESSION_TOKEN: [&str; 2] = ["sessionToken", "AWS_SESSION_TOKEN"];
 const CERTIFICATES: [&str; 1] = ["ca.crt"];
+/// The link that leads to all that the kubelet has written of a Secret last.
+const WRITTEN_LAST: &str = "..data";
 
-/// Reads the credentials.
-pub(super) fn credentials(folder: &Path, destination: &S3Destination) -> Result<Credentials, Error> {
-    let secret = Secret {
-        folder,
-        field: "destination.s3.credentialsSecretRef",
-        name: &destination.credentials_secret_ref.name,
+/// Credentials as they are in the mounted Secret. Temporary ones are renewed there, and a run may take longer than they hold:
+/// each request looks once more.
+#[derive(Debug)]
+pub(super) struct Mounted {
+    folder: PathBuf,
+    secret: String,
+    last: Mutex<Last>,
+}
+
+/// What was whole when it was read, and whether that was the last time.
+#[derive(Debug)]
+struct Last {
+    credentials: Credentials,
+    is_newest: bool,
+}
+
+impl Mounted {
+    /// Reads them for the first time.
+    pub(super) fn open(folder: &Path, destination: &S3Destination) -> Result<Self, Error> {
+        let secret = &destination.credentials_secret_ref.name;
+        Ok(Self {
+            folder: folder.to_owned(),
+            secret: secret.clone(),
+            last: Mutex::new(Last {
+                credentials: credentials(folder, secret)?,
+                is_newest: true,
+            }),
+        })
+    }
+
+    /// Those of now; where the Secret is gone or half there, those that were whole.
+    fn now(&self) -> Credentials {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = credentials(&self.folder, &self.secret);
+        // Said once, and not for each piece of an archive.
+        if let (Err(error), true) = (&read, last.is_newest) {
+            tracing::warn!(%error, "going on with the credentials that were read before");
+        }
+        last.is_newest = read.is_ok();
+        if let Ok(read) = read {
+            last.credentials = read;
+        }
+        last.credentials.clone()
+    }
+}
+
+impl ProvideCredentials for Mounted {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(Ok(self.now()))
+    }
+}
+
+/// Reads the credentials: all of one writing.
+fn credentials(folder: &Path, name: &str) -> Result<Credentials, Error> {
+    let field = "destination.s3.credentialsSecretRef";
+    let secret = Secret { folder, field, name };
+    let written = || fs::read_link(folder.join(WRITTEN_LAST)).ok();
+    let read = || -> Result<Credentials, Error> {
+        Ok(Credentials::new(
+            secret.needed(&ACCESS_KEY)?,
+            secret.needed(&SECRET_KEY)?,
+            secret.value(&SESSION_TOKEN)?,
+            None,
+            "mounted Secret",
+        ))
     };
-    Ok(Credentials::new(
-        secret.needed(&ACCESS_KEY)?,
-        secret.needed(&SECRET_KEY)?,
-        secret.value(&SESSION_TOKEN)?,
-        None,
-        "mounted Secret",
-    ))
+    loop {
+        let (before, read) = (written(), read());
+        if written() == before {
+            return read;
+        }
+    }
 }
 
 /// Reads the authority's certificates; `None` where the policy trusts the public ones. What is no certificate is refused
@@ -114,7 +182,7 @@ mod tests {
     fn what_is_missing_is_named_and_the_common_names_are_understood() {
         let folder = tempfile::tempdir().unwrap();
         let put = |key: &str, value: &str| fs::write(folder.path().join(key), value).unwrap();
-        let read = || credentials(folder.path(), &destination());
+        let read = || credentials(folder.path(), "store");
         let text = read().unwrap_err().to_string();
         assert!(text.contains("secret store, key accessKeyId"), "{text}");
         put("AWS_ACCESS_KEY_ID", "id\n");
@@ -124,6 +192,22 @@ mod tests {
         put("AWS_SECRET_ACCESS_KEY", "key");
         let read = read().unwrap();
         assert_eq!((read.access_key_id(), read.session_token()), ("id", None));
+    }
+
+    #[test]
+    fn credentials_that_were_renewed_are_used_and_half_of_them_never() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |key: &str, value: &str| fs::write(folder.path().join(key), value).unwrap();
+        for (key, value) in [("accessKeyId", "old"), ("secretAccessKey", "s"), ("sessionToken", "t")] {
+            put(key, value);
+        }
+        let mounted = Mounted::open(folder.path(), &destination()).unwrap();
+        put("accessKeyId", "new");
+        assert_eq!(mounted.now().access_key_id(), "new");
+        fs::remove_file(folder.path().join("secretAccessKey")).unwrap();
+        put("accessKeyId", "half");
+        let now = mounted.now();
+        assert_eq!((now.access_key_id(), now.secret_access_key()), ("new", "s"));
     }
 
     #[test]

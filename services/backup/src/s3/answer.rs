@@ -8,6 +8,8 @@ use aws_sdk_s3::{
 
 /// The longest text of a store that is passed on. Unit: characters.
 const MAX_TEXT: usize = 300;
+/// What stores say of temporary credentials whose time is over.
+const EXPIRED: [&str; 3] = ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"];
 
 /// What a call came to that did not end well.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub(super) enum Answer {
     Refused { why: String },
     /// The store does not know the condition.
     NoConditions { why: String },
+    /// The credentials were temporary, and are over: the store has done nothing.
+    Expired { why: String },
     /// It may have been done, or not.
     Unclear { why: String },
     /// The store's certificate is not trusted: nothing was sent.
@@ -57,6 +61,7 @@ fn of_status(status: u16, code: Option<&str>, message: Option<&str>) -> Answer {
         shortened(&format!("it answered {status}: {}", said.join(": ")))
     };
     match (status, code) {
+        (400..=403, Some(code)) if EXPIRED.contains(&code) => Answer::Expired { why },
         (404, Some("NoSuchBucket")) => Answer::Refused { why },
         (404, _) => Answer::Absent,
         (412, _) => Answer::Exists,
@@ -78,6 +83,7 @@ impl Answer {
         let place = place.to_owned();
         match self {
             Self::Refused { why } | Self::NoConditions { why } => Error::Refused { action, place, why },
+            Self::Expired { why } => Error::Expired { action, place, why },
             Self::Untrusted { why } => Error::Untrusted { place, why },
             Self::Unclear { why } => Error::Call { action, place, why },
             Self::Absent => Error::Refused {
@@ -105,6 +111,7 @@ mod tests {
             Answer::Exists => "exists",
             Answer::Refused { .. } => "refused",
             Answer::NoConditions { .. } => "no conditions",
+            Answer::Expired { .. } => "expired",
             Answer::Unclear { .. } => "unclear",
             Answer::Untrusted { .. } => "untrusted",
         };
@@ -122,6 +129,9 @@ mod tests {
             (400, Some("BadDigest"), "refused"),
             (301, Some("PermanentRedirect"), "refused"),
             (403, Some("AccessDenied"), "refused"),
+            (400, Some("ExpiredToken"), "expired"),
+            (403, Some("ExpiredTokenException"), "expired"),
+            (503, Some("ExpiredToken"), "unclear"),
             (413, Some("EntityTooLarge"), "refused"),
         ] {
             assert_eq!(word(status, code), expected, "{status} {code:?}");

@@ -37,6 +37,18 @@ pub enum Error {
         /// What the store said.
         why: String,
     },
+    /// Temporary credentials are over.
+    #[error(
+        "failed to {action} {place}: the credentials in the Secret of destination.s3.credentialsSecretRef have expired ({why}): put new ones there, before the old ones expire (each request reads them anew), or some that do not expire"
+    )]
+    Expired {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        place: String,
+        /// What the store said.
+        why: String,
+    },
     /// The store's certificate is not trusted.
     #[error(
         "failed to reach {place}: its certificate is not trusted: put the certificate of its authority into the Secret of destination.s3.caSecretRef, key ca.crt ({why})"

@@ -19,8 +19,8 @@ use answer::Answer;
 use aws_sdk_s3::{
     Client, Config,
     config::{
-        BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation, retry::RetryConfig,
-        timeout::TimeoutConfig,
+        BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+        retry::RetryConfig, timeout::TimeoutConfig,
     },
     primitives::ByteStream,
     types::ChecksumMode as AskChecksum,
@@ -146,7 +146,7 @@ impl Bucket {
     /// # Errors
     /// If a Secret is missing or wrong.
     pub fn open(destination: &S3Destination, reach: &Reach) -> Result<Self, Error> {
-        let credentials = access::credentials(&reach.credentials, destination)?;
+        let credentials = access::Mounted::open(&reach.credentials, destination)?;
         let trust = match access::authority(&reach.authority, destination)? {
             Some(pem) => TrustStore::empty().with_pem_certificate(pem.into_bytes()),
             None => TrustStore::default(),
@@ -170,6 +170,7 @@ impl Bucket {
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new(region.to_owned()))
             .credentials_provider(credentials)
+            .identity_cache(IdentityCache::no_cache())
             .force_path_style(path_style)
             .http_client(http)
             .timeout_config(timeouts)

@@ -2,7 +2,7 @@
 //! One CompleteMultipartUpload makes them one, and that is the one write: sent once, with `If-None-Match: *`.
 
 use super::{Bucket, Error, Labels, PIECE, Put, answer::Answer};
-use crate::{archive::Digest, hashing::Hashing};
+use crate::archive::Digest;
 use aws_sdk_s3::{
     primitives::{ByteStream, Length},
     types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart},
@@ -34,6 +34,8 @@ pub struct Parts {
     done: Vec<CompletedPart>,
     /// The sha256 of each part, where the store is to check them.
     sums: Vec<u8>,
+    /// Of all that was sent, in order.
+    whole: Sha256,
 }
 
 impl Parts {
@@ -51,6 +53,8 @@ pub enum Sent {
     Whole,
     /// The store knows nothing of the upload: somebody has aborted it.
     Gone,
+    /// The file is not the archive that was checked any more: its last part was not sent.
+    Changed,
 }
 
 /// How large each part is, so that there are not too many of them.
@@ -83,10 +87,12 @@ impl Bucket {
             part: part_size(digest.bytes, self.part, self.max_object),
             done: Vec::new(),
             sums: Vec::new(),
+            whole: Sha256::new(),
         })
     }
 
-    /// Sends the parts that are not there yet. A part that is sent again takes the place of the same one.
+    /// Sends the parts that are not there yet. A part that is sent again takes the place of the same one. Sums of parts say
+    /// nothing of the archive that was checked, so all of them together are held against its own before the last one goes.
     ///
     /// # Errors
     /// If the store does not take one; the next call goes on with it.
@@ -101,6 +107,15 @@ impl Bucket {
                 action: "read the archive on scratch".into(),
                 source,
             };
+            let (file, before) = (archive.to_owned(), parts.whole.clone());
+            let hashed = tokio::task::spawn_blocking(move || hash(&file, at, length, before)).await;
+            let (hash, whole) = hashed
+                .unwrap_or_else(|error| Err(io::Error::other(error)))
+                .map_err(reading)?;
+            let is_last = at + length == parts.digest.bytes;
+            if is_last && hex::encode(whole.clone().finalize()) != parts.digest.sha256 {
+                return Ok(Sent::Changed);
+            }
             let body = ByteStream::read_from()
                 .path(archive)
                 .buffer_size(PIECE)
@@ -120,11 +135,6 @@ impl Bucket {
             let mut part = CompletedPart::builder().part_number(number);
             let mut sum = Vec::new();
             if self.checksum == ChecksumMode::WhenSupported {
-                let archive = archive.to_owned();
-                let hashed = tokio::task::spawn_blocking(move || hash(&archive, at, length)).await;
-                let hash = hashed
-                    .unwrap_or_else(|error| Err(io::Error::other(error)))
-                    .map_err(reading)?;
                 let text = BASE64_STANDARD.encode(&hash);
                 request = request.checksum_sha256(&text);
                 part = part.checksum_sha256(text);
@@ -134,6 +144,7 @@ impl Bucket {
                 Ok(sent) => {
                     parts.done.push(part.set_e_tag(sent.e_tag().map(str::to_owned)).build());
                     parts.sums.extend(sum);
+                    parts.whole = whole;
                 }
                 Err(Answer::Absent) => return Ok(Sent::Gone),
                 Err(answer) => return Err(answer.of_reading("store a part of", &self.place(key))),
@@ -194,14 +205,21 @@ impl Bucket {
     }
 }
 
-/// The sha256 of a piece of a file.
-fn hash(path: &Path, at: u64, length: u64) -> io::Result<Vec<u8>> {
+/// The sha256 of a piece of a file, and that of all before it and it.
+fn hash(path: &Path, at: u64, length: u64, mut whole: Sha256) -> io::Result<(Vec<u8>, Sha256)> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(at))?;
-    let mut sum = Hashing::new(io::sink());
-    io::copy(&mut file.take(length), &mut sum)?;
-    let (_, sha256, _) = sum.finish();
-    hex::decode(sha256).map_err(io::Error::other)
+    let mut piece = Sha256::new();
+    let (mut buffer, mut left) = (vec![0; PIECE], length);
+    while left > 0 {
+        let most = PIECE.min(usize::try_from(left).unwrap_or(PIECE));
+        let chunk = &mut buffer[..most];
+        file.read_exact(chunk)?;
+        piece.update(&*chunk);
+        whole.update(&*chunk);
+        left -= most as u64;
+    }
+    Ok((piece.finalize().to_vec(), whole))
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use tokio::{runtime::Handle, task::JoinHandle, time::sleep};
 
 /// A piece. Unit: bytes.
 const PIECE: u64 = 4 << 20;
-/// Pauses before a piece is asked for again. What was read before it took a while, and would have to be read once more.
+/// Pauses before a piece is asked for again. What was read before it took a while, and would have to be read once more; and
+/// who restores has nobody else who would ask for the first one again.
 const PAUSES: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(4),
@@ -62,11 +63,11 @@ impl Reader {
     fn ask(&self) -> JoinHandle<Result<Piece, Error>> {
         let (bucket, key, at) = (self.bucket.clone(), self.key.clone(), self.at);
         self.handle.spawn(async move {
-            // The first one is as soon asked for by whoever wants it.
-            let mut pauses = PAUSES.iter().filter(|_| at > 0);
+            let mut pauses = PAUSES.iter();
             loop {
                 match (bucket.piece(&key, at).await, pauses.next()) {
-                    (Err(Error::Call { .. }), Some(pause)) => sleep(*pause).await,
+                    // New credentials may be on their way: a kubelet takes a minute to bring what is in a Secret.
+                    (Err(Error::Call { .. } | Error::Expired { .. }), Some(pause)) => sleep(*pause).await,
                     (answer, _) => return answer,
                 }
             }

@@ -15,11 +15,12 @@ use crate::{
     client,
     client::Client,
     destination::{Destination, Site, off_thread},
-    failure::Failure,
+    failure::{Failure, chain},
     manifest::{Encryption, Globals, Manifest, Member, globals_file},
     member::SEALED,
     record::Record,
     roles::Roles,
+    scratch::remedy,
     sealing::{self, Keys},
     settings::{PolicyArguments, read_spec},
 };
@@ -235,7 +236,7 @@ impl Trial {
                 None => restored,
             },
             Ok(_) => Err(unknown("the archive changed while it was restored".into())),
-            Err(error) => Err(unknown(Failure::Archive(error).to_string())),
+            Err(error) => Err(unknown(chain(&error))),
         }
     }
 
@@ -304,7 +305,7 @@ impl Trial {
         let scanned = scanned.await.map_err(|failure| unknown(failure.to_string()))?;
         let (manifest, digest, scripts) = scanned.map_err(|error| match error {
             archive::Error::Damaged { why } => failed(format!("{} is damaged: {why}", place.key)),
-            error => unknown(Failure::Archive(error).to_string()),
+            error => unknown(chain(&error)),
         })?;
         if upload.sha256.as_ref() != Some(&digest.sha256) {
             return Err(failed(format!(
@@ -451,7 +452,8 @@ fn remove(folder: &Path) -> io::Result<()> {
 }
 
 fn scratch(rung: Rung, error: &io::Error) -> Finding {
-    Finding::inconclusive(rung, format!("failed to use the scratch folder: {error}"))
+    let helps = remedy(error, "scratch.sizeLimit must hold what is restored");
+    Finding::inconclusive(rung, format!("failed to use the scratch folder: {error}{helps}"))
 }
 
 #[cfg(test)]

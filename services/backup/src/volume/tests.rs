@@ -1,4 +1,5 @@
 use super::*;
+use crate::failure::Failure;
 
 fn volume(root: &Path, pod_uid: &str) -> Volume {
     let slot = NaiveDate::from_ymd_opt(2026, 8, 21).unwrap();
@@ -167,7 +168,7 @@ fn when_no_run_is_left_every_unfinished_file_goes_and_nothing_else() {
 }
 
 #[test]
-fn a_copy_that_is_not_the_archive_is_refused() {
+fn what_is_not_the_archive_that_was_checked_is_refused_and_no_fault_of_the_volume() {
     let root = tempfile::tempdir().unwrap();
     let scratch = tempfile::NamedTempFile::new().unwrap();
     fs::write(scratch.path(), "x").unwrap();
@@ -175,8 +176,21 @@ fn a_copy_that_is_not_the_archive_is_refused() {
         sha256: "0".repeat(64),
         bytes: 1,
     };
-    assert!(matches!(
-        volume(root.path(), "a").stage(scratch.path(), &wrong),
-        Err(Error::Copy)
-    ));
+    let refused = |path: &Path| {
+        let staged = volume(root.path(), "a").stage(path, &wrong);
+        Failure::of_staging(staged.unwrap_err())
+    };
+    let changed = refused(scratch.path());
+    assert_eq!(
+        (changed.category(), changed.is_passing()),
+        ("ArchiveDamaged", false),
+        "{changed}"
+    );
+    // What is no file cannot be read.
+    let unread = refused(root.path());
+    assert_eq!(
+        (unread.category(), unread.is_passing()),
+        ("ScratchFailed", false),
+        "{unread}"
+    );
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 use axum::http::Method;
 use serde_json::json;
-use std::time::Duration;
+use std::{os::unix::fs::FileExt, time::Duration};
 use valerix_backup::archive;
 
 async fn in_parts(database: &Database) -> Bucket {
@@ -105,6 +105,45 @@ pub async fn first_part(bucket: &Bucket) {
         begun[0]["id"].is_string(),
         "the record knows of the upload before it has a part: {begun}"
     );
+}
+
+/// The sums of its parts would fit whatever was read of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_changes_on_scratch_while_it_is_sent_is_refused_and_nothing_is_left() {
+    // More than two parts, as an archive.
+    const NOTES: &str = "CREATE TABLE t (id int PRIMARY KEY, note text); \
+        INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 2000) i;";
+    let database = Database::new("orders", NOTES).await;
+    for mode in ["WhenSupported", "WhenRequired"] {
+        let mut bucket = in_parts(&database).await;
+        bucket.harness.spec["destination"]["s3"]["checksumMode"] = mode.into();
+        bucket.store.take_parts(Some(1));
+        let pod = bucket.harness.pod("pod");
+        first_part(&bucket).await;
+        // The second part waits, and this is of a later one.
+        let path = bucket.harness.scratch("pod").join("run/archive.tar.zst");
+        let (bytes, last) = (
+            std::fs::read(&path).unwrap(),
+            std::fs::metadata(&path).unwrap().len() - 1,
+        );
+        assert!(last > 2 * 4096, "{last}");
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&[bytes[bytes.len() - 1] ^ 1], last).unwrap();
+        bucket.store.take_parts(None);
+        let ended = bucket.harness.ended(pod, "pod").await;
+        let told = ["the archive is damaged", "on scratch it is not what it was"];
+        bucket.harness.assert_failed(&ended, 23, "ArchiveDamaged", &told);
+        assert_eq!(
+            (bucket.store.count(&Method::PUT), bucket.store.left_uploads()),
+            (0, 0),
+            "{mode}"
+        );
+        assert_eq!(bucket.store.archives(), Vec::<String>::new());
+        // Nothing was stored: a run by hand has the day.
+        assert_eq!(bucket.harness.run("next").await.code, Some(0), "{mode}");
+        bucket.assert_agreement();
+    }
+    database.drop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

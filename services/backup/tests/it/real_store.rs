@@ -4,12 +4,13 @@
 //! `TEST_S3_BUCKET`, `TEST_S3_ACCESS_KEY` and `TEST_S3_SECRET_KEY` say which bucket and who asks.
 
 use crate::{
-    harness::{Database, Harness, RECORD},
-    restore::harness::Restoring,
+    harness::{Database, Harness, RECORD, quoted},
+    restore::{harness::Restoring, new},
     store::{ACCESS_KEY, BUCKET, Store},
     trial::{trial, verification},
 };
 use serde_json::json;
+use sqlx::{AssertSqlSafe, Executor};
 
 /// What may be hard to carry; the fingerprint counts it all.
 const RICH: &str = r#"
@@ -17,17 +18,19 @@ CREATE SCHEMA "Odd schema";
 CREATE TABLE "Odd schema"."t'a""ble" (id serial PRIMARY KEY, note text);
 INSERT INTO "Odd schema"."t'a""ble" (note) SELECT md5(i::text) FROM generate_series(1, 20000) i;
 SELECT lo_from_bytea(0, decode(repeat('00ff', 5000), 'hex'));
+CREATE EXTENSION citext; CREATE TABLE named (name citext PRIMARY KEY); INSERT INTO named VALUES ('Ümlaut'), ('zwei');
 "#;
 const FINGERPRINT: &str = r#"SELECT concat_ws('|', count(*), md5(string_agg(id || note, ',' ORDER BY id)),
-    (SELECT sum(length(lo_get(oid))) FROM pg_largeobject_metadata)) FROM "Odd schema"."t'a""ble""#;
+    (SELECT sum(length(lo_get(oid))) FROM pg_largeobject_metadata),
+    (SELECT string_agg(name::text, ',' ORDER BY name) FROM named)) FROM "Odd schema"."t'a""ble""#;
 
 fn given(variable: &str, otherwise: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| otherwise.into())
 }
 
 /// A policy that stores there, under keys of its own.
-async fn over_the_store(database: &Database) -> Harness {
-    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+async fn over_the_store(databases: &[(&str, &str)]) -> Harness {
+    let mut harness = Harness::new(databases).await;
     let small = Store::default().serve().await;
     let prefix = format!("test-{}", uuid::Uuid::new_v4().simple());
     harness.spec["destination"] = json!({"s3": {
@@ -46,7 +49,20 @@ async fn over_the_store(database: &Database) -> Harness {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_over_a_store_is_put_once_found_again_and_given_back() {
     let database = Database::new("orders", RICH).await;
-    let harness = over_the_store(&database).await;
+    let latin = "TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'";
+    let odd = Database::with("o'd \"d\\b = 1", latin, new::RICH).await;
+    let harness = over_the_store(&[("orders", &database.name), ("odd.one", &odd.name)]).await;
+    let owner = odd.name.replace("o'd", "o w\"ner");
+    let owned = format!(
+        "CREATE ROLE {owner}; ALTER TABLE \"größe\" OWNER TO {owner}",
+        owner = quoted(&owner)
+    );
+    harness
+        .connect(&odd.name)
+        .await
+        .execute(AssertSqlSafe(owned))
+        .await
+        .unwrap();
     let mut restoring = Restoring::from(harness).await;
     let stored = restoring.harness.record()["status"].clone();
     println!("conditional writes: {}", stored["upload"]["conditionalWrites"]);
@@ -68,21 +84,29 @@ async fn a_day_over_a_store_is_put_once_found_again_and_given_back() {
     assert_eq!(ended.code, Some(31), "{}", ended.log);
     restoring.harness.policy_uid = own;
 
-    let new = restoring.named("back");
-    restoring.make_new(&[("orders", &new)]);
+    let (back, strange) = (restoring.named("back"), restoring.named("n'e \"w\\x = ä"));
+    restoring.make_new(&[("orders", &back), ("odd.one", &strange)]);
     let ended = restoring.run("restore").await;
     restoring.assert_completed(&ended);
     let before = restoring.text(&database.name, FINGERPRINT).await;
     assert!(before.starts_with("20000|"), "{before}");
-    assert_eq!(restoring.text(&new, FINGERPRINT).await, before);
+    assert_eq!(restoring.text(&back, FINGERPRINT).await, before);
+    let before = restoring.text(&odd.name, new::FINGERPRINT).await;
+    assert_eq!(restoring.text(&strange, new::FINGERPRINT).await, before);
+    let owns = "SELECT tableowner::text FROM pg_tables WHERE tablename = 'größe'";
+    assert_eq!(restoring.text(&strange, owns).await, owner);
     restoring.drop_databases(&restoring.mark).await;
     database.drop().await;
+    odd.drop().await;
+    restoring
+        .execute("postgres", &format!("DROP ROLE {}", quoted(&owner)))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_pods_of_one_slot_over_a_store_leave_the_archive_of_one_and_it_can_be_tried() {
     let database = Database::new("orders", RICH).await;
-    let harness = over_the_store(&database).await;
+    let harness = over_the_store(&[("orders", &database.name)]).await;
     let pods = ["one", "other"].map(|uid| (uid, harness.pod(uid)));
     for (uid, pod) in pods {
         let ended = harness.ended(pod, uid).await;

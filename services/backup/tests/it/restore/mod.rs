@@ -7,6 +7,6 @@ mod extension;
 pub mod harness;
 mod heir;
 mod killed;
-mod new;
+pub mod new;
 mod replace;
 mod server;

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 use std::fs;
 use valerix_backup::{archive, manifest::Manifest};
 
-const RICH: &str = r#"
+pub const RICH: &str = r#"
 CREATE TABLE "odd table (x)" (id int GENERATED ALWAYS AS IDENTITY, "we ""ird" text, data bytea);
 INSERT INTO "odd table (x)" ("we ""ird", data) SELECT E'line\nbreak\t\\.' || i, decode(md5(i::text), 'hex') FROM generate_series(1, 1000) i;
 CREATE TABLE parted (id int) PARTITION BY RANGE (id);
@@ -26,7 +26,7 @@ CREATE TABLE mother (id int); CREATE TABLE child () INHERITS (mother); INSERT IN
 SELECT lo_from_bytea(0, decode(repeat('00ff', 50000), 'hex'));
 "#;
 
-const FINGERPRINT: &str = r#"SELECT concat_ws(' ',
+pub const FINGERPRINT: &str = r#"SELECT concat_ws(' ',
     (SELECT md5(string_agg(x::text, ',' ORDER BY id)) FROM "odd table (x)" x),
     (SELECT count(*) FROM parted),
     (SELECT sum(length(lo_get(oid))) FROM pg_largeobject_metadata),
@@ -461,6 +461,12 @@ async fn an_archive_comes_back_from_a_bucket_also_where_nobody_remembers_it() {
         "ArchiveUnavailable",
         &[&key, "there is no archive in its folder"],
     );
+    // A store that does not tell has not said that nothing lies there.
+    restoring.harness.s3_secret("credentials", "accessKeyId", "stranger");
+    restoring.put();
+    let ended = restoring.run("refused").await;
+    restoring.assert_failed(&ended, "ArchiveUnavailable", &[&key, "InvalidAccessKeyId"]);
+    assert!(!restoring.message().contains("its folder"), "{}", restoring.message());
     assert!(restoring.databases(&restoring.mark).await.is_empty());
     database.drop().await;
 }

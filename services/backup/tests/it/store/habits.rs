@@ -1,6 +1,6 @@
 //! What the store does with an archive that it is sent.
 
-use super::{Inner, Object, Store, is_archive, refusal};
+use super::{Inner, Object, RENEWED_KEY, Store, is_archive, refusal};
 use axum::{
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
@@ -32,6 +32,8 @@ pub enum NextPiece {
     Cut,
     /// It is of another archive, which has taken the place of the first.
     Another,
+    /// The credentials that were good until then have expired.
+    Expired,
 }
 
 impl Store {
@@ -41,6 +43,16 @@ impl Store {
 
     pub fn next_piece(&self, habit: NextPiece) {
         self.0.lock().unwrap().next_piece = Some(habit);
+    }
+
+    /// The credentials that were good until now have expired; those of [`RENEWED_KEY`] are good.
+    pub fn expire(&self) {
+        self.0.lock().unwrap().access_key = RENEWED_KEY;
+    }
+
+    /// How many requests came with credentials that have expired.
+    pub fn expired(&self) -> usize {
+        self.0.lock().unwrap().expired
     }
 
     pub fn ignore_conditions(&self) {

@@ -29,6 +29,8 @@ use uploads::{Open, begin, complete, part};
 
 pub const BUCKET: &str = "archives";
 pub const ACCESS_KEY: &str = "shop-access";
+/// What is good once the credentials of that one have expired.
+pub const RENEWED_KEY: &str = "shop-access-renewed";
 
 #[derive(Debug)]
 struct Inner {
@@ -53,6 +55,10 @@ struct Inner {
     absent: usize,
     /// It goes away once it was sent an archive.
     goes_away: bool,
+    /// Whose credentials are good.
+    access_key: &'static str,
+    /// Requests of those that were good before.
+    expired: usize,
     steps: Steps,
 }
 
@@ -77,6 +83,8 @@ impl Default for Store {
             away: false,
             absent: 0,
             goes_away: false,
+            access_key: ACCESS_KEY,
+            expired: 0,
             steps: Steps::default(),
         })))
     }
@@ -156,11 +164,16 @@ fn refusal(status: u16, code: &str) -> Response {
 }
 
 #[allow(clippy::result_large_err, reason = "the answer is sent as it is")]
-fn checked(bucket: &str, headers: &HeaderMap) -> Result<(), Response> {
+fn checked(store: &Store, bucket: &str, headers: &HeaderMap) -> Result<(), Response> {
     let authorization = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap());
     let authorization = authorization.unwrap_or_default();
-    if !authorization.starts_with("AWS4-HMAC-SHA256 ") || !authorization.contains(&format!("Credential={ACCESS_KEY}/"))
-    {
+    let is_of = |key: &str| authorization.contains(&format!("Credential={key}/"));
+    let mut inner = store.0.lock().unwrap();
+    if inner.access_key != ACCESS_KEY && is_of(ACCESS_KEY) {
+        inner.expired += 1;
+        return Err(refusal(400, "ExpiredToken"));
+    }
+    if !authorization.starts_with("AWS4-HMAC-SHA256 ") || !is_of(inner.access_key) {
         return Err(refusal(403, "InvalidAccessKeyId"));
     }
     if bucket != BUCKET {
@@ -198,7 +211,7 @@ async fn object(
     };
     let asked = asked.map(|method| (method, key.clone()));
     store.0.lock().unwrap().requests.extend(asked);
-    if let Err(refusal) = checked(&bucket, &headers) {
+    if let Err(refusal) = checked(&store, &bucket, &headers) {
         // An answer to HEAD has no body.
         return if method == Method::HEAD {
             refusal.status().into_response()

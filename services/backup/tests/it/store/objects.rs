@@ -59,7 +59,7 @@ pub(super) async fn list(
     Query(query): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(refusal) = checked(&bucket, &headers) {
+    if let Err(refusal) = checked(&store, &bucket, &headers) {
         return refusal;
     }
     let prefix = query.get("prefix").cloned().unwrap_or_default();
@@ -132,6 +132,10 @@ pub(super) fn read(store: &Store, key: &str, method: &Method, asked: &HeaderMap,
     } else {
         None
     };
+    if habit == Some(NextPiece::Expired) {
+        store.expire();
+        return refusal(400, "ExpiredToken");
+    }
     if habit == Some(NextPiece::Another) {
         object.bytes = [&object.bytes[..], b"more"].concat().into();
         store.put_back(key, object.clone());
