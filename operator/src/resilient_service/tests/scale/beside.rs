@@ -6,6 +6,7 @@
 //! `valerix-bench` builds the programs and says where they are; without the operator's nothing is measured.
 
 use super::*;
+use crate::runtime::drift::project;
 use std::{
     collections::HashSet,
     fs::{self, File},
@@ -17,6 +18,7 @@ use std::{
     },
 };
 use tokio::{process::Command, time::timeout};
+use valerix_crds::names::RUNTIME_KEY;
 
 /// Beside which the bounds are.
 const GO: &str = "controller-runtime";
@@ -237,6 +239,7 @@ impl Contender {
             .kill()
             .await
             .map_err(|error| format!("failed to end it: {error}"))?;
+        cluster.has_our_children(&path("service-00000"))?;
         Ok(costs)
     }
 }
@@ -296,6 +299,33 @@ impl Cluster {
         // They were counted.
         self.api.forget_requests();
         is_news
+    }
+
+    /// Whether a service has the children that ours would make: else something else was measured.
+    fn has_our_children(&self, path: &str) -> Result<(), String> {
+        let service = Arc::new(serde_json::from_value(self.api.get(path).unwrap()).unwrap());
+        for mut desired in children(&service, "", "valerix-system").unwrap().objects().unwrap() {
+            if let Some(documents) = desired.get_mut("data").and_then(Value::as_object_mut) {
+                // How many pods are ready is no part of the specification.
+                documents.remove(RUNTIME_KEY);
+            }
+            let (kind, name) = (
+                desired["kind"].as_str().unwrap(),
+                desired["metadata"]["name"].as_str().unwrap(),
+            );
+            let (group, plural) = (&desired["apiVersion"], format!("{}s", kind.to_lowercase()));
+            let root = if group == "v1" {
+                "/api/v1".to_owned()
+            } else {
+                format!("/apis/{}", group.as_str().unwrap())
+            };
+            let live = self.api.get(&format!("{root}/namespaces/shop/{plural}/{name}"));
+            let is_ours = live.as_ref().is_some_and(|live| project(&desired, live) == desired);
+            if !is_ours {
+                return Err(format!("its {kind} {name} is another one than ours"));
+            }
+        }
+        Ok(())
     }
 
     fn roll_out(&mut self, deployment: &Value) {
