@@ -10,6 +10,7 @@ pub mod kills;
 mod path;
 mod store;
 mod stored;
+mod wire;
 
 use axum::body::Body as ResponseBody;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -225,7 +226,7 @@ impl FakeApi {
         let mut state = self.lock();
         state.store.collect_garbage();
         for event in state.store.take_events() {
-            let _ = self.events.send(Arc::new(event));
+            let _ = self.events.send(event);
         }
     }
 
@@ -262,7 +263,24 @@ impl FakeApi {
         answer
     }
 
-    async fn answer(&self, request: Request<Body>) -> Result<Response<ResponseBody>, tower::BoxError> {
+    /// What was made, changed or deleted after this version, in order; waits for the first of it.
+    pub async fn changes_after(&self, version: u64) -> Vec<Arc<store::Event>> {
+        let mut told = self.events.subscribe();
+        loop {
+            let changes = self.lock().store.events_after(version);
+            if !changes.is_empty() {
+                return changes;
+            }
+            // Whoever missed some of them has been told that there are some.
+            let _ = told.recv().await;
+        }
+    }
+
+    async fn answer<B>(&self, request: Request<B>) -> Result<Response<ResponseBody>, tower::BoxError>
+    where
+        B: http_body::Body,
+        B::Error: Into<tower::BoxError>,
+    {
         let (recorded, headers) = recorded(request).await?;
         let fault = {
             let mut state = self.lock();
@@ -336,7 +354,7 @@ impl FakeApi {
         let result = state.store.act(method, target, content_type, query, body);
         for event in state.store.take_events() {
             // Nobody watches: nothing to tell.
-            let _ = self.events.send(Arc::new(event));
+            let _ = self.events.send(event);
         }
         match result {
             Ok(answer) => (StatusCode::OK, answer),
@@ -358,6 +376,11 @@ impl FakeApi {
             name: wanted_name.or(target.name),
             ..target
         };
+        if path::parameter(query, "sendInitialEvents").is_some() {
+            // As a server answers that does not know of it; clients list then.
+            let message = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+            return respond(StatusCode::UNPROCESSABLE_ENTITY, &failure(422, "Invalid", message));
+        }
         let state = self.lock();
         if let Err(refusal) = state.store.known(&target) {
             return respond(StatusCode::NOT_FOUND, &failure(404, refusal.reason, &refusal.message));
@@ -365,7 +388,7 @@ impl FakeApi {
         if state.store.has_forgotten(since) {
             let status = failure(410, "Expired", "too old resource version");
             let line = format!("{}\n", json!({"type": "ERROR", "object": status}));
-            return Response::new(ResponseBody::from(line));
+            return json_of(ResponseBody::from(line));
         }
         let receiver = self.events.subscribe();
         let epoch = self.epoch.subscribe();
@@ -398,7 +421,7 @@ impl FakeApi {
                 }
             },
         );
-        Response::new(ResponseBody::new(StreamBody::new(Box::pin(stream))))
+        json_of(ResponseBody::new(StreamBody::new(Box::pin(stream))))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -406,9 +429,13 @@ impl FakeApi {
     }
 }
 
-async fn recorded(request: Request<Body>) -> Result<(Recorded, HeaderMap), tower::BoxError> {
+async fn recorded<B>(request: Request<B>) -> Result<(Recorded, HeaderMap), tower::BoxError>
+where
+    B: http_body::Body,
+    B::Error: Into<tower::BoxError>,
+{
     let (parts, body) = request.into_parts();
-    let bytes = body.collect().await?.to_bytes();
+    let bytes = body.collect().await.map_err(Into::<tower::BoxError>::into)?.to_bytes();
     let recorded = Recorded {
         method: parts.method,
         path: parts.uri.path().to_owned(),
@@ -419,8 +446,15 @@ async fn recorded(request: Request<Body>) -> Result<(Recorded, HeaderMap), tower
 }
 
 fn respond(status: StatusCode, body: &Value) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::from(body.to_string()));
+    let mut response = json_of(ResponseBody::from(body.to_string()));
     *response.status_mut() = status;
+    response
+}
+
+fn json_of(body: ResponseBody) -> Response<ResponseBody> {
+    let mut response = Response::new(body);
+    let kind = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 

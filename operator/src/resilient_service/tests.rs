@@ -141,6 +141,11 @@ fn reason(object: &Value, kind: &str) -> String {
 async fn all_pods_ready(api: &FakeApi, name: &str) {
     let path = format!("/apis/apps/v1/namespaces/shop/deployments/{name}");
     let deployment = api.until(&path, |_| true).await;
+    pods_come_up(api, name, &deployment);
+}
+
+fn pods_come_up(api: &FakeApi, name: &str, deployment: &Value) {
+    let path = format!("/apis/apps/v1/namespaces/shop/deployments/{name}");
     let (generation, uid) = (&deployment["metadata"]["generation"], &deployment["metadata"]["uid"]);
     let revision = json!({"deployment.kubernetes.io/revision": "1"});
     let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": name, "uid": uid, "controller": true});

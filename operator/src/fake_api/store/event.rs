@@ -31,6 +31,16 @@ impl Event {
         }
     }
 
+    /// The version that it made.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The object as it is since, or was last.
+    pub fn object(&self) -> &Value {
+        &self.object
+    }
+
     /// The line of a watch for `target`, if the event belongs to it and is newer than `since`.
     pub fn line(&self, target: &ResourcePath, selector: &str, since: u64) -> Option<String> {
         if self.kind == BOOKMARK {

@@ -2,10 +2,20 @@
 
 use super::{
     super::path::{self, ResourcePath},
-    Key, Refusal, Store, refuse,
+    Event, Key, Refusal, Store, refuse,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+
+/// What lists of a kind are called, for clients that read nothing by another name. Those of all other kinds are called
+/// `List`.
+const NAMED_LISTS: [(&str, &str); 5] = [
+    ("configmaps", "ConfigMapList"),
+    ("deployments", "DeploymentList"),
+    ("resilientservices", "ResilientServiceList"),
+    ("serviceaccounts", "ServiceAccountList"),
+    ("services", "ServiceList"),
+];
 
 impl Store {
     /// All of them, or a page: a list that is taken in pages is of the version of its first one.
@@ -25,8 +35,13 @@ impl Store {
 
     /// What a list told at an earlier version.
     pub fn list_as_of(&self, target: &ResourcePath, query: &str, version: u64) -> Value {
+        let is_of_kind = |event: &Event| (&event.key.0, &event.key.1) == (&target.api_version, &target.plural);
+        if !self.log_after(version).iter().any(|event| is_of_kind(event)) {
+            return list_of(&self.objects, version.max(1), target, query);
+        }
         let mut objects = BTreeMap::new();
-        for event in self.log.iter().filter(|event| event.version <= version) {
+        let earlier = self.log.iter().filter(|event| event.version <= version);
+        for event in earlier.filter(|event| is_of_kind(event)) {
             match event.kind {
                 "DELETED" => drop(objects.remove(&event.key)),
                 _ => drop(objects.insert(event.key.clone(), event.object.clone())),
@@ -50,8 +65,9 @@ fn list_of(objects: &BTreeMap<Key, Value>, version: u64, target: &ResourcePath, 
         })
         .map(|(_, object)| object)
         .collect();
+    let name = NAMED_LISTS.iter().find(|(plural, _)| *plural == target.plural);
     json!({
-        "kind": "List",
+        "kind": name.map_or("List", |(_, name)| name),
         "apiVersion": target.api_version,
         "metadata": {"resourceVersion": version.to_string()},
         "items": items

@@ -49,7 +49,7 @@ pub struct Store {
     /// Versions before this one are too old to watch from.
     horizon: u64,
     log: Vec<Arc<Event>>,
-    fresh: Vec<Event>,
+    fresh: Vec<Arc<Event>>,
     /// Whether objects are kept in another form than that in which they were sent.
     pub has_forms: bool,
 }
@@ -59,7 +59,7 @@ impl Store {
         self.objects.get(&key(target)?)
     }
 
-    pub fn take_events(&mut self) -> Vec<Event> {
+    pub fn take_events(&mut self) -> Vec<Arc<Event>> {
         std::mem::take(&mut self.fresh)
     }
 
@@ -74,11 +74,13 @@ impl Store {
     }
 
     pub fn events_after(&self, version: u64) -> Vec<Arc<Event>> {
-        self.log
-            .iter()
-            .filter(|event| event.version > version)
-            .cloned()
-            .collect()
+        self.log_after(version).to_vec()
+    }
+
+    /// Versions only grow.
+    fn log_after(&self, version: u64) -> &[Arc<Event>] {
+        let begin = self.log.partition_point(|event| event.version <= version);
+        self.log.get(begin..).unwrap_or_default()
     }
 
     pub fn act(
@@ -353,15 +355,15 @@ impl Store {
     }
 
     fn tell(&mut self, key: Key, kind: &'static str, object: Value, before: Option<Value>) {
-        let event = || Event {
+        let event = Arc::new(Event {
             version: self.version,
-            key: key.clone(),
+            key,
             kind,
-            object: object.clone(),
-            before: before.clone(),
-        };
-        self.log.push(Arc::new(event()));
-        self.fresh.push(event());
+            object,
+            before,
+        });
+        self.log.push(event.clone());
+        self.fresh.push(event);
     }
 }
 

@@ -5,6 +5,7 @@
 use super::{campaigns::number, *};
 use std::{env, time::Instant};
 
+mod beside;
 mod followed;
 
 const OBJECTS: &str = "VALERIX_OBJECTS";
@@ -77,6 +78,9 @@ fn many_services_cost_few_requests_each_a_restart_and_rest_none() {
                 "{}",
                 json!({"row": row, "unit": unit, "ours": {"median": value}, "bound": bound})
             );
+        }
+        for row in runtime.block_on(beside::rows(objects)) {
+            println!("{row}");
         }
         return;
     }
@@ -252,9 +256,14 @@ fn quantile(values: &mut [f64], percent: usize) -> f64 {
     values[(values.len() * percent / 100).min(values.len() - 1)]
 }
 
-/// Of this process, user and system, in hundredths of a second as Linux counts them.
+/// Of this process.
 fn cpu_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    cpu_seconds_of("self")
+}
+
+/// User and system, in hundredths of a second as Linux counts them.
+fn cpu_seconds_of(process: &str) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let after_name = text.rsplit(')').next().unwrap_or_default();
     let ticks = after_name.split_whitespace().skip(11).take(2);
     ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0

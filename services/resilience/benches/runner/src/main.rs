@@ -44,7 +44,7 @@ enum Suite {
     Reload,
     /// The guard and the gateway beside other proxies.
     Proxy,
-    /// The operator on an API server in memory.
+    /// The operator on an API server in memory, beside one in Go and a naive one.
     Operator,
     /// The shop beside pgbench and the same saga in Node.
     Shop,
@@ -132,7 +132,7 @@ impl Suite {
                 peers: "",
                 rows: &[],
             }),
-            // A test of its library, whose API server no other program can use.
+            // A test of its library, whose API server is where the programs beside it work too.
             Self::Operator => Some(OwnBench {
                 name: "valerix_operator",
                 arguments: &["resilient_service::tests::scale::", "--nocapture"],
@@ -243,6 +243,12 @@ fn run(paths: &Paths, options: &Options) -> Result<()> {
         })?;
         environment.programs.extend(programs);
     }
+    if suites.contains(&Suite::Operator) {
+        let programs = steps.run("Building the Go operator", |log| {
+            Ok(programs::measured_by_operator(paths, &ours, log))
+        })?;
+        environment.programs.extend(programs);
+    }
     if suites.contains(&Suite::Shop) {
         let programs = steps.run("Building the Node shop", |log| {
             Ok(programs::measured_by_shop(paths, log))
@@ -328,7 +334,7 @@ fn measure(
             }
         }
         if let Some(own) = suite.own_bench() {
-            let lines = ours.run_to_the_end(own.name, own.arguments, environment, log)?;
+            let lines = ours.run_to_the_end(own.name, own.arguments, round, environment, log)?;
             figures::add_lines(&mut own_rows, &lines)?;
         }
     }

@@ -33,7 +33,7 @@ pub struct Environment {
     pub store: Option<Store>,
     /// Whether figures matter.
     pub quick: bool,
-    /// Variables that name what the proxies' bench starts.
+    /// Variables that name what benches start.
     pub programs: Vec<(&'static str, PathBuf)>,
 }
 
@@ -243,13 +243,18 @@ impl Ours {
         &self,
         name: &str,
         arguments: &[&str],
+        round: usize,
         environment: &Environment,
         log: &Log,
     ) -> Result<String> {
         let (folder, path) = self
             .program(name)
             .with_context(|| format!("cargo did not build the bench {name}"))?;
-        let command = Command::new(path).args(arguments).in_folder(folder);
+        let command = Command::new(path)
+            .args(arguments)
+            // One that measures several by turns begins with another one each time.
+            .env("BENCH_ROUND", round.to_string())
+            .in_folder(folder);
         environment.give(command).read(log)
     }
 }
@@ -278,8 +283,10 @@ pub fn build_ours(paths: &Paths, suites: &[Suite], log: &Log) -> Result<Ours> {
                 .filter(|package| !arguments.contains(package))
                 .collect::<Vec<_>>(),
         );
-        if *suite == Suite::Proxy {
-            copied.extend(SUBJECTS.map(|(name, _)| (name, subject(paths, name))));
+        match suite {
+            Suite::Proxy => copied.extend(SUBJECTS.map(|(name, _)| (name, subject(paths, name)))),
+            Suite::Operator => copied.push((OPERATOR, subject(paths, OPERATOR))),
+            _ => {}
         }
     }
     let artifacts = workspace::build(paths, &arguments, &copied, log)?;
@@ -305,6 +312,9 @@ pub fn build_ours(paths: &Paths, suites: &[Suite], log: &Log) -> Result<Ours> {
 /// What the proxies' bench measures of ours, and the variables that say where it is.
 const SUBJECTS: [(&str, &str); 2] = [("guard", "BENCH_GUARD"), ("gateway", "BENCH_GATEWAY")];
 
+/// The operator's own program.
+const OPERATOR: &str = "valerix-operator";
+
 fn subject(paths: &Paths, name: &str) -> PathBuf {
     paths.checkout.join("target/bench").join(name)
 }
@@ -322,6 +332,30 @@ pub fn measured_by_proxy(paths: &Paths, log: &Log) -> Vec<(&'static str, PathBuf
         log,
     ));
     programs
+}
+
+/// What the operator's bench starts, by variable. The Go operator is left out, and missed in its rows, where it does not
+/// build.
+pub fn measured_by_operator(paths: &Paths, ours: &Ours, log: &Log) -> Vec<(&'static str, PathBuf)> {
+    let mut programs = vec![("BENCH_OPERATOR", subject(paths, OPERATOR))];
+    programs.extend(
+        ours.program("naive")
+            .map(|(_, path)| ("BENCH_NAIVE_OPERATOR", path.to_owned())),
+    );
+    let built = build_go_operator(paths, log).inspect_err(|error| log.say(&format!("left out: {error:#}")));
+    programs.extend(built.ok().map(|program| ("BENCH_GO_OPERATOR", program)));
+    programs
+}
+
+fn build_go_operator(paths: &Paths, log: &Log) -> Result<PathBuf> {
+    ensure!(find("go").is_some(), "go was not found; install Go: https://go.dev/dl");
+    let program = paths.checkout.join("target/bench/peers/controller-runtime/operator");
+    Command::new("go")
+        .args(["build", "-o"])
+        .arg(&program)
+        .in_folder(paths.checkout.join("operator/benches/peers/controller-runtime"))
+        .run(log)?;
+    Ok(program)
 }
 
 /// What the shop's bench starts, by variable; the Node shop is missed in its rows where it does not build.
