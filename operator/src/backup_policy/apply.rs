@@ -131,8 +131,11 @@ impl Writer {
                 let outcome = outcome.map_err(|source| Error::Apply { source })?;
                 Ok(Some((desired.name_any(), outcome)))
             }
-            (None, Some(live)) => self.prune(owned, live).await.map(|()| None),
-            (None, None) => Ok(None),
+            // A trial that is at work is held back to its end.
+            (None, Some(live)) if !observed.trials.iter().any(|job| job_state(job) == JobState::Active) => {
+                self.prune(owned, live).await.map(|()| None)
+            }
+            (None, _) => Ok(None),
         }
     }
 

@@ -91,6 +91,15 @@ async fn what_holds_a_trial_back_is_put_back_and_where_it_is_refused_the_trial_r
         .await;
     api.merge(NETWORK, json!({"spec": {"egress": [{}]}}));
     api.until(NETWORK, |policy| policy["spec"]["egress"] == egress).await;
+
+    // No trials any more: the one at work is held back to its end.
+    api.merge(POLICY, json!({"spec": {"verification": {"restore": "Off"}}}));
+    rest(&api).await;
+    assert!(api.get(BINDING).is_none() && api.get(NETWORK).is_some());
+    let complete = json!([{"type": "Complete", "status": "True"}]);
+    api.merge(TRIAL, json!({"status": {"conditions": complete}}));
+    rest(&api).await;
+    assert!(api.get(NETWORK).is_none());
 }
 
 #[tokio::test]
