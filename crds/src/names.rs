@@ -6,6 +6,10 @@ pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 pub const MANAGED_BY: &str = "valerix";
 /// Label that selects the pods of one service.
 pub const NAME_LABEL: &str = "app.kubernetes.io/name";
+/// Label that says which part of the work a pod does, where a NetworkPolicy has to tell it from its siblings.
+pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
+/// Value of [`COMPONENT_LABEL`] on the pods of a trial restore.
+pub const TRIAL_RESTORE: &str = "trial-restore";
 /// Label that names the ResilientService that a child belongs to.
 pub const SERVICE_LABEL: &str = "resilience.valerix.io/service";
 /// Label on the headless Service that names every pod of a service: what scrapes the pods finds it by that.

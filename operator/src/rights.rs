@@ -164,7 +164,7 @@ pub const ROLES: &[Rules] = &[
                 "networking.k8s.io",
                 &["networkpolicies"],
                 KEEP,
-                "resilient_service/apply: who may talk to the pods",
+                "resilient_service/apply: who may talk to the pods; backup_policy/apply: whom a trial restore may talk to",
             ),
             right(
                 "monitoring.coreos.com",

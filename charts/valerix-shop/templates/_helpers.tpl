@@ -288,7 +288,10 @@ spec:
 {{- end }}
 # Makes the databases at each install and upgrade.
 - podSelector: {matchLabels: {app.kubernetes.io/name: databases, app.kubernetes.io/instance: {{ .Release.Name }}}}
-# Backups and restores.
-- podSelector: {matchExpressions: [{key: resilience.valerix.io/policy, operator: Exists}]}
+# Backups and restores; a trial restore asks no database.
+- podSelector:
+    matchExpressions:
+      - {key: resilience.valerix.io/policy, operator: Exists}
+      - {key: app.kubernetes.io/component, operator: NotIn, values: [trial-restore]}
 - podSelector: {matchExpressions: [{key: resilience.valerix.io/restore, operator: Exists}]}
 {{- end -}}

@@ -45,7 +45,7 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
-# resilient_service/apply: who may talk to the pods
+# resilient_service/apply: who may talk to the pods; backup_policy/apply: whom a trial restore may talk to
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, delete]

@@ -28,6 +28,7 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
     core::v1::Event,
+    networking::v1::NetworkPolicy,
     rbac::v1::RoleBinding,
 };
 use kube::{
@@ -62,8 +63,11 @@ impl Writer {
             service_account,
             role_binding,
             verifier,
+            network_policy,
             cron_job,
         } = resources;
+        // Before any trial begins. Where it is refused, backups and trials go on all the same, and that is told at the end.
+        let confined = self.confine(network_policy, observed, &cron_job).await;
         let mut repaired = Vec::new();
         let mut note = |kind: &str, name: String, outcome: Applied| {
             if outcome == Applied::Repaired {
@@ -107,7 +111,32 @@ impl Writer {
             .await
             .map_err(failed)?;
         note("CronJob", cron_job.name_any(), outcome);
+        if let Some((name, outcome)) = confined? {
+            note("NetworkPolicy", name, outcome);
+        }
         Ok(repaired)
+    }
+
+    /// Keeps trial restores from everybody whom they need not talk to. `owned` names the policy as its owner.
+    async fn confine(
+        &self,
+        desired: Option<NetworkPolicy>,
+        observed: &Observed,
+        owned: &CronJob,
+    ) -> Result<Option<(String, Applied)>, Error> {
+        let live = observed.network_policy.as_deref();
+        match (desired, live) {
+            (Some(desired), live) => {
+                let outcome = self.applier.apply(&desired, live).await;
+                let outcome = outcome.map_err(|source| Error::Apply { source })?;
+                Ok(Some((desired.name_any(), outcome)))
+            }
+            // A trial that is at work is held back to its end.
+            (None, Some(live)) if !observed.trials.iter().any(|job| job_state(job) == JobState::Active) => {
+                self.prune(owned, live).await.map(|()| None)
+            }
+            (None, _) => Ok(None),
+        }
     }
 
     /// Takes a child away that nothing needs any more. `owned` names the policy as its owner.

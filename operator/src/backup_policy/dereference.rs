@@ -4,6 +4,7 @@ use super::stores::Stores;
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
     core::v1::{Pod, ServiceAccount},
+    networking::v1::NetworkPolicy,
     rbac::v1::RoleBinding,
 };
 use kube::{Resource, ResourceExt};
@@ -25,6 +26,8 @@ pub struct Observed {
     pub verifier_account: Option<Arc<ServiceAccount>>,
     /// What a trial restore may do.
     pub verifier_binding: Option<Arc<RoleBinding>>,
+    /// Whom a trial restore may talk to.
+    pub network_policy: Option<Arc<NetworkPolicy>>,
     /// What starts the Job.
     pub cron_job: Option<Arc<CronJob>>,
     /// Jobs of the CronJob.
@@ -78,6 +81,7 @@ pub fn dereference(policy: &BackupPolicy, stores: &Stores) -> Observed {
         role_binding: stores.role_bindings.get(&namespace, &account),
         verifier_account: stores.service_accounts.get(&namespace, &verifier),
         verifier_binding: stores.role_bindings.get(&namespace, &verifier),
+        network_policy: stores.network_policies.get(&namespace, &verifier),
         cron_job: stores.cron_jobs.get(&namespace, &name),
         jobs,
         trials,

@@ -4,6 +4,7 @@ use crate::runtime::{Cache, Runtime, Triggers, WatchOptions};
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
     core::v1::{Pod, ServiceAccount},
+    networking::v1::NetworkPolicy,
     rbac::v1::RoleBinding,
 };
 use kube::Resource;
@@ -20,6 +21,8 @@ pub struct Stores {
     pub service_accounts: Cache<ServiceAccount>,
     /// RoleBindings `<policy>-backup` and `<policy>-verify`.
     pub role_bindings: Cache<RoleBinding>,
+    /// NetworkPolicies `<policy>-verify`.
+    pub network_policies: Cache<NetworkPolicy>,
     /// CronJobs, of the policy's name.
     pub cron_jobs: Cache<CronJob>,
     /// Jobs of the CronJobs, of runs by hand and of trial restores.
@@ -37,6 +40,7 @@ impl Stores {
             records: runtime.watch(child("backups", triggers)),
             service_accounts: runtime.watch(child("backup-serviceaccounts", triggers)),
             role_bindings: runtime.watch(child("backup-rolebindings", triggers)),
+            network_policies: runtime.watch(child("backup-networkpolicies", triggers)),
             cron_jobs: runtime.watch(child("backup-cronjobs", triggers)),
             jobs: runtime.watch(child("backup-jobs", triggers).trim(trim_job)),
             pods: runtime.watch(child("backup-pods", triggers).trim(trim_pod)),

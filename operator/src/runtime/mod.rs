@@ -23,6 +23,7 @@ pub mod leader;
 pub mod lease;
 mod listen;
 pub mod metrics;
+pub mod network;
 mod presence;
 pub mod publish;
 pub mod readiness;

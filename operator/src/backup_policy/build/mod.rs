@@ -2,6 +2,7 @@
 
 mod cron_job;
 pub(crate) mod job;
+mod network_policy;
 mod record;
 mod removal;
 mod role_binding;
@@ -16,13 +17,13 @@ pub use verification::build_verification_job;
 
 use super::{slot::Slot, validate::Plan};
 use k8s_openapi::{
-    api::{batch::v1::CronJob, core::v1::ServiceAccount, rbac::v1::RoleBinding},
+    api::{batch::v1::CronJob, core::v1::ServiceAccount, networking::v1::NetworkPolicy, rbac::v1::RoleBinding},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use std::collections::BTreeMap;
 use valerix_crds::{
     TrialRestore,
-    names::{MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL, POLICY_LABEL},
+    names::{COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL, POLICY_LABEL, TRIAL_RESTORE},
 };
 
 /// Value of the name label of everything that runs a backup.
@@ -38,6 +39,8 @@ pub struct Resources {
     pub role_binding: RoleBinding,
     /// What a trial restore runs as and what that may do, where there are any.
     pub verifier: Option<(ServiceAccount, RoleBinding)>,
+    /// Whom a trial restore may talk to, where there are any.
+    pub network_policy: Option<NetworkPolicy>,
     /// What starts the Job.
     pub cron_job: CronJob,
 }
@@ -54,6 +57,7 @@ pub fn build(plan: &Plan) -> Resources {
         service_account: (account(plan) == own).then(|| made(own.clone())),
         role_binding: bound(own, account(plan)),
         verifier: restores.then(|| (made(verifier.clone()), bound(verifier.clone(), verifier))),
+        network_policy: restores.then(|| network_policy::build_network_policy(plan)),
         cron_job: build_cron_job(plan),
     }
 }
@@ -66,6 +70,13 @@ fn labels(policy: &str) -> BTreeMap<String, String> {
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into()
+}
+
+/// Those of the pods of a trial restore, by which they are told from those of runs.
+fn trial_labels(policy: &str) -> BTreeMap<String, String> {
+    let mut labels = labels(policy);
+    labels.insert(COMPONENT_LABEL.to_owned(), TRIAL_RESTORE.to_owned());
+    labels
 }
 
 fn metadata(plan: &Plan, name: String) -> ObjectMeta {
@@ -107,9 +118,14 @@ mod tests {
             service_account,
             role_binding,
             verifier,
+            network_policy,
             cron_job,
         } = build(&plan);
-        assert_eq!(verifier, None, "nothing is restored unless it is asked for");
+        assert_eq!(
+            (verifier, network_policy),
+            (None, None),
+            "nothing is restored unless it is asked for"
+        );
         insta::assert_yaml_snapshot!("service_account", service_account);
         insta::assert_yaml_snapshot!("role_binding", role_binding);
         insta::assert_yaml_snapshot!("cron_job", cron_job);
@@ -277,13 +293,24 @@ mod tests {
         let mut policy = fixtures::policy();
         policy.spec.verification = serde_json::from_value(serde_json::json!({"restore": "EveryRun"})).unwrap();
         let plan = validate(&policy, &fixtures::runner(), fixtures::now()).unwrap();
-        let (account, binding) = build(&plan).verifier.unwrap();
+        let resources = build(&plan);
+        let (account, binding) = resources.verifier.unwrap();
         assert_eq!(account.metadata.name.as_deref(), Some("shop-verify"));
         assert_eq!(binding.subjects.unwrap()[0].name, "shop-verify");
         let job = build_verification_job(&plan, plan.today.day);
         assert_eq!(job.metadata.name.as_deref(), Some("shop-v20260821"));
         assert_eq!(job.metadata.owner_references.as_ref().unwrap()[0].uid, "policy-uid");
         let spec = job.spec.unwrap();
+        // The NetworkPolicy holds this pod back, and none of a run.
+        let selector = resources.network_policy.unwrap().spec.unwrap().pod_selector.unwrap();
+        let held = selector.match_labels.unwrap();
+        assert_eq!(spec.template.metadata.unwrap().labels, Some(held.clone()));
+        let run = resources.cron_job.spec.unwrap().job_template.spec.unwrap().template;
+        let of_a_run = run.metadata.unwrap().labels.unwrap();
+        assert!(
+            held.iter().any(|(key, value)| of_a_run.get(key) != Some(value)),
+            "{of_a_run:?}"
+        );
         // An eviction costs no pod of the few that it has.
         let on = spec.pod_failure_policy.unwrap().rules[0]
             .on_pod_conditions

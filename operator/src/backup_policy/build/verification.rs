@@ -1,7 +1,7 @@
 //! The Job that restores a stored archive on trial: the runner's image under an account of its own, with the destination to
 //! read and no Secret of a database.
 
-use super::{Plan, job, labels, metadata, verifier};
+use super::{Plan, job, labels, metadata, trial_labels, verifier};
 use chrono::NaiveDate;
 use k8s_openapi::{
     api::{
@@ -43,7 +43,7 @@ pub fn build_verification_job(plan: &Plan, slot: NaiveDate) -> Job {
             ttl_seconds_after_finished: Some(KEPT),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
-                    labels: Some(labels(&plan.name)),
+                    labels: Some(trial_labels(&plan.name)),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(pod),

@@ -8,6 +8,7 @@ const TRIAL: &str = "/apis/batch/v1/namespaces/shop/jobs/shop-v20260821";
 const RUNNERS_BINDING: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/rolebindings/shop-backup";
 const VERIFIER: &str = "/api/v1/namespaces/shop/serviceaccounts/shop-verify";
 const VERIFIERS_BINDING: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/rolebindings/shop-verify";
+const VERIFIERS_NETWORK: &str = "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies/shop-verify";
 
 /// One field of an object that is there.
 fn is(api: &FakeApi, path: &str, field: &str, value: &Value) -> bool {
@@ -51,6 +52,7 @@ fn end_state(api: &FakeApi) -> Value {
             ])
         })
         .collect();
+    let verifier = [VERIFIER, VERIFIERS_BINDING, VERIFIERS_NETWORK].map(|path| api.get(path).is_some());
     json!({
         "conditions": conditions,
         "lastRun": policy.as_ref().map(|policy| policy["status"]["lastRun"].clone()),
@@ -60,7 +62,7 @@ fn end_state(api: &FakeApi) -> Value {
         "job": api.get(JOB).map(|job| json!([job["spec"], job["metadata"]["labels"], job["metadata"]["annotations"]])),
         "trial": spec(TRIAL),
         "binding": api.get(RUNNERS_BINDING).map(|binding| binding["roleRef"].clone()),
-        "verifier": [api.get(VERIFIER).is_some(), api.get(VERIFIERS_BINDING).is_some()],
+        "verifier": verifier,
     })
 }
 
@@ -209,8 +211,8 @@ const FLOWS: [Flow<Operator>; 9] = [
             .boxed()
         },
         done: |api| api.get(TRIAL).is_some() && has(api, POLICY, ["Verified", "Unknown", "NotRestored"]),
-        holds: |state| assert_eq!(state["verifier"], json!([true, true]), "{state}"),
-        writes: 8,
+        holds: |state| assert_eq!(state["verifier"], json!([true, true, true]), "{state}"),
+        writes: 9,
     },
     Flow {
         name: "a trial that ended without a word",
@@ -243,9 +245,12 @@ const FLOWS: [Flow<Operator>; 9] = [
             }
             .boxed()
         },
-        done: |api| api.get(VERIFIER).is_none() && api.get(VERIFIERS_BINDING).is_none(),
+        done: |api| {
+            let left = [VERIFIER, VERIFIERS_BINDING, VERIFIERS_NETWORK];
+            left.iter().all(|path| api.get(path).is_none())
+        },
         holds: |_| {},
-        writes: 2,
+        writes: 3,
     },
     Flow {
         name: "a policy that was edited into a wrong one, with a run that has failed",

@@ -1,10 +1,12 @@
 //! Trial restores against the fake API server: one Job for an archive, under an account that goes when it is not needed.
 
 use super::*;
+use crate::fake_api::Fault;
 
 const TRIAL: &str = "/apis/batch/v1/namespaces/shop/jobs/shop-v20260821";
 const ACCOUNT: &str = "/api/v1/namespaces/shop/serviceaccounts/shop-verify";
 const BINDING: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/rolebindings/shop-verify";
+const NETWORK: &str = "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies/shop-verify";
 
 fn restoring() -> Value {
     let mut policy = policy();
@@ -30,6 +32,10 @@ async fn a_stored_archive_is_restored_by_one_job_of_another_account() {
     let pod = &job["spec"]["template"]["spec"];
     assert_eq!(pod["serviceAccountName"], "shop-verify");
     assert!(api.get(ACCOUNT).is_some() && api.get(BINDING).is_some());
+    let writes = api.writes();
+    let place = |write: &str| writes.iter().position(|done| *done == write);
+    let held = place(&format!("PATCH {NETWORK}"));
+    assert!(held.is_some() && held < place(&format!("POST {JOBS}")), "{writes:?}");
     let policy = api
         .until(POLICY, |policy| shows(policy, "Verified", "Unknown", "NotRestored"))
         .await;
@@ -55,7 +61,45 @@ async fn a_stored_archive_is_restored_by_one_job_of_another_account() {
 
     api.merge(POLICY, json!({"spec": {"verification": {"restore": "Off"}}}));
     rest(&api).await;
-    assert!(api.get(ACCOUNT).is_none() && api.get(BINDING).is_none());
+    assert!(api.get(ACCOUNT).is_none() && api.get(BINDING).is_none() && api.get(NETWORK).is_none());
+}
+
+#[tokio::test]
+async fn what_holds_a_trial_back_is_put_back_and_where_it_is_refused_the_trial_runs_and_it_is_told() {
+    let api = FakeApi::default();
+    stored(&api);
+    api.inject(|request| (request.is_write() && request.path == NETWORK).then_some(Fault::Refuse(403)));
+    api.create(POLICIES, restoring());
+    let _operator = Operator::start(&api);
+    api.until(TRIAL, |_| true).await;
+    // The days' runs go on.
+    let policy = api
+        .until(POLICY, |policy| {
+            let ready = condition(policy, "Ready");
+            ready.is_some_and(|ready| ready["status"] == "False") && shows(policy, "Scheduled", "True", "NextRunKnown")
+        })
+        .await;
+    let ready = condition(&policy, "Ready").unwrap();
+    assert!(
+        ready["message"].to_string().contains("NetworkPolicy shop-verify"),
+        "{ready}"
+    );
+
+    api.inject(|_| None);
+    let egress = api.until(NETWORK, |_| true).await["spec"]["egress"].clone();
+    api.until(POLICY, |policy| shows(policy, "Ready", "True", "Reconciled"))
+        .await;
+    api.merge(NETWORK, json!({"spec": {"egress": [{}]}}));
+    api.until(NETWORK, |policy| policy["spec"]["egress"] == egress).await;
+
+    // No trials any more: the one at work is held back to its end.
+    api.merge(POLICY, json!({"spec": {"verification": {"restore": "Off"}}}));
+    rest(&api).await;
+    assert!(api.get(BINDING).is_none() && api.get(NETWORK).is_some());
+    let complete = json!([{"type": "Complete", "status": "True"}]);
+    api.merge(TRIAL, json!({"status": {"conditions": complete}}));
+    rest(&api).await;
+    assert!(api.get(NETWORK).is_none());
 }
 
 #[tokio::test]

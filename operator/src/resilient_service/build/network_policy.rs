@@ -5,6 +5,7 @@ use super::{
     metadata::{metadata, selector},
     services::service_target,
 };
+use crate::runtime::network::{DNS_PORT, cluster_service, namespace, select, tcp, udp};
 use k8s_openapi::{
     api::networking::v1::{
         NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
@@ -12,13 +13,8 @@ use k8s_openapi::{
     },
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use valerix_crds::{MonitoringMode, NetworkPolicyMode, ResilientServiceSpec, names::pods_service};
-
-/// Label that Kubernetes puts on a namespace: its name.
-const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
-/// Port of DNS servers, wherever they are: on the node itself they have an address of no pod.
-const DNS_PORT: i32 = 53;
 
 /// Who looks at pods from outside of their namespace, and is let in to what it looks at.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +126,7 @@ fn build_open_ports(plan: &Plan, guard: &GuardPlan) -> Vec<NetworkPolicyPort> {
 fn build_egress(plan: &Plan, peers: &[NetworkPolicyPeer]) -> Vec<NetworkPolicyEgressRule> {
     let mut rules = vec![NetworkPolicyEgressRule {
         to: None,
-        ports: Some(vec![port("UDP", DNS_PORT), tcp(DNS_PORT)]),
+        ports: Some(vec![udp(DNS_PORT), tcp(DNS_PORT)]),
     }];
     let targets = targets(&plan.service.spec, &plan.namespace).into_iter();
     let to: Vec<NetworkPolicyPeer> = targets
@@ -155,43 +151,13 @@ fn targets(spec: &ResilientServiceSpec, own_namespace: &str) -> BTreeSet<(String
     targets
         .filter_map(|target| {
             let uri = target.url.as_ref()?.parse::<http::Uri>().ok()?;
-            let host = uri.host()?;
             // An address has its own rule, as an ipBlock.
-            let is_address = host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
-            let mut parts = host.split('.');
-            let name = parts.next().filter(|_| !is_address)?;
-            let namespace = parts.next().unwrap_or(own_namespace);
-            if !matches!(parts.next(), None | Some("svc")) {
-                return None;
-            }
+            let (namespace, name) = cluster_service(uri.host()?, own_namespace)?;
             let headless = pods_service("");
-            let name = name.strip_suffix(headless.as_str()).unwrap_or(name);
-            Some((namespace.to_owned(), name.to_owned()))
+            let name = name.strip_suffix(headless.as_str()).unwrap_or(&name);
+            Some((namespace, name.to_owned()))
         })
         .collect()
-}
-
-fn select(labels: BTreeMap<String, String>) -> LabelSelector {
-    LabelSelector {
-        match_labels: Some(labels),
-        ..LabelSelector::default()
-    }
-}
-
-fn namespace(name: &str) -> LabelSelector {
-    select([(NAMESPACE_LABEL.to_owned(), name.to_owned())].into())
-}
-
-fn tcp(number: i32) -> NetworkPolicyPort {
-    port("TCP", number)
-}
-
-fn port(protocol: &str, number: i32) -> NetworkPolicyPort {
-    NetworkPolicyPort {
-        protocol: Some(protocol.to_owned()),
-        port: Some(IntOrString::Int(number)),
-        ..NetworkPolicyPort::default()
-    }
 }
 
 #[cfg(test)]
