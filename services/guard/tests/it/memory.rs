@@ -15,7 +15,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use valerix_proxy::testing::who_reads_nothing_asks;
+use valerix_proxy::testing::{
+    Recorder, floods_end_their_connection_and_no_other, slow_clients_are_let_go_of, who_reads_nothing_asks,
+};
 
 use super::process::Guard;
 use super::support::{eventually, raw, read_head, serve};
@@ -167,6 +169,28 @@ async fn connections_without_number_cannot_have_a_guard_killed() {
     assert!(most < OF_CLIENTS, "{most} bytes were held");
     drop(streams);
     assert!(read_head(&mut waiting).await.starts_with("HTTP/1.1 200"));
+}
+
+/// Frames without end; and heads and bodies without end, by a guard that lets go of them soon.
+#[tokio::test]
+async fn floods_and_slow_clients_cannot_have_a_guard_killed() {
+    let recorder = Recorder::start().await;
+    let guard = Guard::start(recorder.address, &[("MEMORY_LIMIT", LIMIT)]).await;
+    let at_rest = guard.resident();
+    floods_end_their_connection_and_no_other(guard.address()).await;
+    let flooded = guard.most().saturating_sub(at_rest);
+    let soon = [
+        ("MEMORY_LIMIT", LIMIT),
+        ("HEADER_READ_TIMEOUT", "500ms"),
+        ("BODY_READ_TIMEOUT", "500ms"),
+    ];
+    let guard = Guard::start(recorder.address, &soon).await;
+    let at_rest = guard.resident();
+    slow_clients_are_let_go_of(guard.address(), Duration::from_millis(500)).await;
+    let slowed = guard.most().saturating_sub(at_rest);
+    println!("{flooded} bytes were held at most in floods, {slowed} for slow clients");
+    assert!(flooded < OF_CLIENTS, "{flooded} bytes were held");
+    assert!(slowed < OF_CLIENTS, "{slowed} bytes were held");
 }
 
 #[tokio::test]

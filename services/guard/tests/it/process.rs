@@ -1,7 +1,7 @@
 //! A guard as a process.
 
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
@@ -85,6 +85,16 @@ impl Guard {
 
     pub async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address()).await.unwrap()
+    }
+
+    /// Tells it to end, as the kubelet does, and waits until it has.
+    pub async fn ended(mut self) -> ExitStatus {
+        let id = self.process.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        eventually("the guard ends", || {
+            std::future::ready(self.process.0.try_wait().unwrap())
+        })
+        .await
     }
 
     pub fn resident(&self) -> u64 {
