@@ -8,7 +8,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 use valerix_crds::{ChaosExperiment, ChaosPhase, Verdict};
-use valerix_e2e::{shop, world::World};
+use valerix_e2e::{
+    shop,
+    world::{World, eventually},
+};
 
 const EXAMPLE: &str = include_str!("../../../../examples/chaos/redis-gone.yaml");
 const WITHIN: Duration = Duration::from_secs(90);
@@ -73,7 +76,9 @@ async fn orders_are_taken_while_their_redis_refuses() -> Result<()> {
             for name in ["redis", "database", "order"] {
                 ready(&world, namespace, name).await?;
             }
-            place_order(&world, namespace).await?;
+            // Pods that are ready are not yet where the Service leads.
+            let taken = eventually(WITHIN, || async { place_order(&world, namespace).await.ok() }).await;
+            taken.context("no order is taken")?;
 
             create(&world, namespace, &experiment()?).await?;
             world

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use valerix_kit::testing::free_port;
 use valerix_policy::guard::{InboundListener, Protocol, WIRING_ENV, Wiring};
 use valerix_policy::{POLICY_FILE, Policy};
+use valerix_proxy::testing::most_resident;
 
 use super::support::{eventually, resident};
 
@@ -103,8 +104,6 @@ impl Guard {
 
     /// The most that it ever had.
     pub fn most(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        most_resident(&self.process.0.id().to_string())
     }
 }
