@@ -1,5 +1,7 @@
 # A ledger that is not well at first: the first who asks for a statement is told so, and whoever asks after that gets it, with
 # the name by which he was asked and how often.
+import signal
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 asked = []
@@ -23,4 +25,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-ThreadingHTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
+server = ThreadingHTTPServer(("0.0.0.0", 8080), Handler)
+# The first process of a container has no default for this signal.
+signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+server.serve_forever()

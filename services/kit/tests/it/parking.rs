@@ -186,6 +186,20 @@ async fn a_head_that_has_begun_has_a_time_of_its_own() {
     ask(&mut idle, "/").await;
 }
 
+/// Its time begins with it, and not with the silence before.
+#[tokio::test]
+async fn a_head_that_begins_late_is_not_cut_off() {
+    const LIMIT: Duration = Duration::from_secs(4);
+    let server = running(|limits| limits.header_read_timeout = LIMIT).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    ask(&mut stream, "/").await;
+    for part in ["GET /late HTTP/1.1\r\n", "Host: x\r\n\r\n"] {
+        tokio::time::sleep(LIMIT * 5 / 8).await;
+        stream.write_all(part.as_bytes()).await.unwrap();
+    }
+    assert_eq!(answer(&mut stream).await, "/late 0");
+}
+
 #[tokio::test]
 async fn each_request_begins_the_time_for_the_next_head_anew() {
     const LIMIT: Duration = Duration::from_secs(4);
