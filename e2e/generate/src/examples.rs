@@ -10,6 +10,7 @@ use valerix_crds::{ChaosExperimentSpec, ChaosTarget, ConcurrencyPolicy, DesiredS
 
 mod backups;
 mod experiments;
+mod jobs;
 mod services;
 mod shop;
 
@@ -48,6 +49,11 @@ fn examples() -> Result<Vec<Example>> {
             name: "service-guarded",
             about: "A service of an image that knows nothing of Valerix, with a guard beside it that obeys the policy in its place: a breaker,\ndeadlines and retries towards the ledger, whose address the program finds in VALERIX_TARGET_LEDGER_URL, and a bound on\nconnections to Redis (VALERIX_TARGET_CACHE_ADDR). It consents to experiments.",
             objects: vec![object(&services::guarded()?)?],
+        },
+        Example {
+            name: "job-guarded",
+            about: "A Job with a guard beside it, which no kind of ours deploys: the guard is a native sidecar, begins before the program and\nends after it. One read of the ledger, tried again by the guard where it fails; VALERIX_TARGET_LEDGER_URL is the guard's.",
+            objects: vec![object(&jobs::policy()?)?, object(&jobs::guarded()?)?],
         },
         Example {
             name: "service-with-breaker",

@@ -20,6 +20,9 @@ use valerix_e2e::{
     world::{World, eventually, is_ready},
 };
 
+mod job;
+mod lives;
+mod orders;
 mod streams;
 
 /// How long a service may take to come up: a Java program is compiled at its start.
@@ -424,6 +427,7 @@ async fn a_guard_comes_is_rolled_and_goes_without_a_failed_request() -> Result<(
             let two = json!({"replicas": 2, "resilience": {"protocol": "None"}, "probes": probes, "networkPolicy": {"ingressFrom": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}});
             create(&world, namespace, &service(&world, "python", "python", two)?).await?;
             ready(&world, namespace, "python").await?;
+            let watch = lives::Watch::start(&world, namespace, "python");
             let load = Load::start(&world, namespace, "python");
             for (what, change) in [
                 ("on", json!({"guard": {"mode": "Sidecar"}, "resilience": null})),
@@ -440,6 +444,14 @@ async fn a_guard_comes_is_rolled_and_goes_without_a_failed_request() -> Result<(
             }
             let total = load.end().await?;
             ensure!(total > 100, "only {total} requests were sent");
+            // Both with a guard at first, and both that came after them.
+            let ended = eventually(Duration::from_secs(60), || async {
+                Some(watch.lives()).filter(|lives| lives.len() >= 4)
+            })
+            .await;
+            for (pod, lives) in ended.context("of a pod with a guard the end was not told")? {
+                lives.in_order().with_context(|| pod)?;
+            }
             Ok(())
         })
         .await

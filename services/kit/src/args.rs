@@ -14,6 +14,9 @@ use valerix_resilience::Network;
 
 use crate::server::Limits;
 
+/// Who keeps connections for long is no reason to wait as long for a head that has begun.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What every service needs to know about itself and its place.
 #[derive(Args, Clone, Debug)]
 pub struct ServiceArgs {
@@ -53,7 +56,8 @@ pub struct ServiceArgs {
     /// How long requests in flight may take to finish after that.
     #[arg(long, env = "DRAIN_TIMEOUT", default_value = "30s", value_parser = parse_duration)]
     pub drain_timeout: Duration,
-    /// How long a connection may take to send a request's head; also how long it may idle between two requests.
+    /// How long a connection may idle before a request; the request's head has 10s from its first byte on, or less where this
+    /// is less.
     #[arg(long, env = "HEADER_READ_TIMEOUT", default_value = "65s", value_parser = parse_duration)]
     pub header_read_timeout: Duration,
     /// How long a request's body may stand still before it is cut off, and how long a client may take nothing of an answer.
@@ -76,6 +80,7 @@ impl ServiceArgs {
     pub const fn limits(&self) -> Limits {
         Limits {
             header_read_timeout: self.header_read_timeout,
+            head_timeout: HEAD_TIMEOUT,
             body_read_timeout: self.body_read_timeout,
             drain_timeout: self.drain_timeout,
             connections: self.max_connections as usize,

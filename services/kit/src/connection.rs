@@ -38,8 +38,10 @@ use crate::leftover_body::RequestBody;
 /// Limits of one listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How long a connection may take to send a head; also how long it may idle between requests.
+    /// How long a connection may idle before it begins a head, and at the most take to end one.
     pub header_read_timeout: Duration,
+    /// How long it may take from the first byte of a head to its end.
+    pub head_timeout: Duration,
     /// How long a request's body may stand still, that of gRPC excepted; and how long a client may take nothing of what it
     /// is sent.
     pub body_read_timeout: Duration,
@@ -216,14 +218,20 @@ async fn serve_http1(stream: Connected, requests: Requests, stop: &CancellationT
 /// What becomes of a connection of HTTP/1.1 on which nothing is under way: who has begun a head has to end it in time, and
 /// all others may be parked, once they have taken all of their answer.
 async fn rest(activity: &Activity, limits: Limits) -> Turn {
-    let look = PARKED_AFTER.min(limits.header_read_timeout);
+    let patience = limits.head_timeout.min(limits.header_read_timeout);
+    let look = PARKED_AFTER.min(patience);
+    // The head that was seen first since nothing is under way, and when.
+    let mut begun: Option<(Instant, Instant)> = None;
     loop {
-        let since = activity.quiet_for(look).await;
+        let quiet = activity.quiet_for(look).await;
         if activity.is_at_rest() {
             return Turn::Park;
         }
-        let end = since + limits.header_read_timeout;
-        if end <= Instant::now() && !activity.is_unsent() {
+        let seen = match begun.filter(|(since, _)| *since == quiet) {
+            Some((_, seen)) => seen,
+            None => begun.insert((quiet, Instant::now())).1,
+        };
+        if seen + patience <= Instant::now() && !activity.is_unsent() {
             return Turn::Cut;
         }
         tokio::time::sleep(look).await;

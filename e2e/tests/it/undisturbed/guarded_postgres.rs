@@ -13,7 +13,7 @@ use valerix_e2e::{
 
 use crate::guard::{create, has_ended, is_injected, object, phase, ready, restarts};
 
-const PASSWORD: &str = "of-a-test";
+pub(crate) const PASSWORD: &str = "of-a-test";
 /// Asks for the statement that bash has as `$0`, where the client's guard listens for the database.
 const ASK: &str = r#"ask() {
     /usr/lib/postgresql/15/bin/psql -X -h "${VALERIX_TARGET_DATABASE_ADDR%:*}" -p "${VALERIX_TARGET_DATABASE_ADDR##*:}" \
@@ -29,7 +29,7 @@ const LONG: &str = "select pg_sleep(600)";
 const WITHIN: Duration = Duration::from_secs(30);
 
 /// As the shop's chart has it with `postgres.guarded`, but for the volume.
-fn database(world: &World) -> Result<Value> {
+pub(crate) fn database(world: &World) -> Result<Value> {
     let is_ready = json!(["pg_isready", "-q", "-h", "127.0.0.1", "-U", "postgres"]);
     let spec = json!({
         "image": world.environment.images.of("postgres")?,

@@ -4,7 +4,7 @@
 //! module, the last one, is what keeps it from holding up those that can run beside each other.
 
 mod absent;
-mod guarded_postgres;
+pub(crate) mod guarded_postgres;
 mod kills;
 mod monitors;
 mod probes;

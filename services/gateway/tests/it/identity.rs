@@ -5,6 +5,7 @@ use uuid::Uuid;
 use valerix_kit::args::Secret;
 use valerix_kit::testing::Answer;
 use valerix_kit::testing::access::TestAuth;
+use valerix_kit::testing::log::Log;
 
 use super::edge::{ask, mirror};
 use super::support::Setup;
@@ -188,4 +189,47 @@ async fn a_service_that_shares_a_key_hears_that_the_gateway_has_passed_a_request
         Value::Null,
         "who asks is not the gateway"
     );
+}
+
+#[tokio::test]
+async fn the_log_has_no_token() {
+    // All that the gateway says, and what its libraries say to somebody who looks for a mistake.
+    let log = Log::listen("debug,valerix_gateway=trace,valerix_proxy=trace,valerix_kit=trace,valerix_resilience=trace");
+    let (auth, forger) = (TestAuth::start().await, TestAuth::start().await);
+    let setup = Setup::new().target("order", mirror().await);
+    let setup = setup.change(|config| auth.close(&mut config.service));
+    let gateway = setup.start().await.server;
+    let good = TestAuth::claims(Uuid::new_v4(), &[]);
+    let mut expired = TestAuth::claims(Uuid::new_v4(), &[]);
+    expired.exp = expired.iat - 600;
+    let tokens = [
+        (auth.sign(&good), 200),
+        (auth.sign(&expired), 401),
+        (forger.sign(&good), 401),
+        ("no.token.at-all".to_owned(), 401),
+    ];
+    for (token, status) in &tokens {
+        for path in ["/api/orders/7", "/api/inventory/ps5"] {
+            // Nobody is behind the second one.
+            let expected = if *status == 200 && path.ends_with("ps5") {
+                502
+            } else {
+                *status
+            };
+            let bearer = format!("Bearer {token}");
+            let answer = ask(&gateway, path, &[("authorization", &bearer)]).await;
+            assert_eq!(answer.status, expected, "{path} {token}: {answer:?}");
+        }
+    }
+    let text = log.text();
+    assert!(
+        text.contains("valerix_kit::") && text.contains(r#""message":"answered""#),
+        "the log is not this gateway's: {text}"
+    );
+    for (token, _) in &tokens {
+        for part in [token.as_str(), token.rsplit('.').next().unwrap()] {
+            let line = text.lines().find(|line| line.contains(part));
+            assert_eq!(line, None, "{part} is in the log");
+        }
+    }
 }

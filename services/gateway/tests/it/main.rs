@@ -14,6 +14,7 @@ mod edge;
 mod grpc;
 mod https;
 mod identity;
+mod process;
 mod protection;
 mod reload;
 mod smuggling;

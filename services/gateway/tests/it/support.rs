@@ -13,7 +13,7 @@ use valerix_gateway::startup::build;
 use valerix_kit::service::Server;
 use valerix_kit::testing::{TestServer, free_port, service_args};
 use valerix_proxy::testing::exchange;
-pub use valerix_proxy::testing::{raw, read_head, resident};
+pub use valerix_proxy::testing::{raw, read_head};
 
 /// More than anything in a test takes that works.
 pub const PATIENCE: Duration = Duration::from_secs(10);

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::routing::any;
+use futures::future::join_all;
 use http::{HeaderMap, Version};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -94,6 +96,53 @@ async fn certificates_are_read_again_when_they_change_and_the_better_protocol_is
     })
     .await;
     assert!(ask(secure, 0).await.is_some(), "the good one stays");
+}
+
+/// By connections that stay, and by one for each request.
+#[tokio::test]
+async fn no_request_fails_while_certificates_change() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let address = serve(Router::new().fallback(any(|| async { "well" }))).await;
+    let folder = tempfile::tempdir().unwrap();
+    publish(folder.path(), PAIRS[0]);
+    let setup = Setup::new().target("order", address).change(|config| {
+        config.tls.tls_listen_address = "127.0.0.1:0".parse().unwrap();
+        config.tls.tls_certificate_file = Some(folder.path().join("tls.crt"));
+        config.tls.tls_key_file = Some(folder.path().join("tls.key"));
+    });
+    let server = setup.bind().await;
+    let secure = server.secure_address().unwrap();
+    let _gateway = TestServer::start(server).await;
+    let url = format!("https://localhost:{}/api/orders/1", secure.port());
+    let changed = AtomicBool::new(false);
+    let flow = |kept: usize| {
+        let authorities = PAIRS.map(|pair| reqwest::Certificate::from_pem(pair[0].as_bytes()).unwrap());
+        let client = reqwest::Client::builder().tls_certs_only(authorities);
+        let client = client.pool_max_idle_per_host(kept).build().unwrap();
+        let (url, changed) = (&url, &changed);
+        async move {
+            let mut asked = 0_u32;
+            while !changed.load(Ordering::Relaxed) {
+                let answer = client.get(url).send().await.unwrap();
+                assert_eq!(
+                    (answer.status().as_u16(), answer.text().await.unwrap()),
+                    (200, "well".to_owned())
+                );
+                asked += 1;
+            }
+            asked
+        }
+    };
+    let change = async {
+        for next in [1, 0] {
+            publish(folder.path(), PAIRS[next]);
+            eventually("the new certificate is shown", || ask(secure, next)).await;
+            assert!(ask(secure, 1 - next).await.is_none());
+        }
+        changed.store(true, Ordering::Relaxed);
+    };
+    let (asked, ()) = tokio::join!(join_all([0, 0, 1, 1].map(flow)), change);
+    assert!(asked.iter().all(|asked| *asked > 1), "there was load: {asked:?}");
 }
 
 /// A connection of a client that believes the first pair, and that shows this one where it shows any.

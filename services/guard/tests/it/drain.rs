@@ -11,9 +11,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use valerix_policy::guard::Protocol;
+use valerix_kit::testing::free_port;
+use valerix_policy::guard::{Protocol, TargetListener, WIRING_ENV, Wiring};
 
-use super::support::{PATIENCE, Setup, closed, echo, eventually, read_head, say, serve};
+use super::process::Guard;
+use super::support::{PATIENCE, Setup, closed, echo, eventually, nobody, read_head, say, serve};
 
 #[tokio::test]
 async fn what_is_in_flight_ends_and_may_still_call_others() {
@@ -137,7 +139,7 @@ async fn what_was_asked_with_a_key_is_waited_for_although_its_client_has_left() 
 
 #[tokio::test]
 async fn nobody_waits_for_an_application_that_is_gone() {
-    let address = super::support::nobody();
+    let address = nobody();
     let long = Duration::from_secs(600);
     let mut guard = Setup::new()
         .inbound("http", Protocol::Http, address)
@@ -152,4 +154,29 @@ async fn nobody_waits_for_an_application_that_is_gone() {
     assert!(read_head(&mut idle).await.starts_with("HTTP/1.1 503"));
     guard.stop.cancel();
     tokio::time::timeout(PATIENCE, &mut guard.ended).await.unwrap().unwrap();
+}
+
+/// Beside a service that has ended, and beside the program of a Job, which listens nowhere: the pod is done once its guard is.
+#[tokio::test]
+async fn a_process_ends_well_and_at_once_where_nobody_needs_it_any_more() {
+    let of_a_job = Wiring {
+        targets: vec![TargetListener {
+            name: "ledger".to_owned(),
+            protocol: Protocol::Http,
+            listen: free_port(),
+            url: Some(format!("http://{}", nobody())),
+            authorities: None,
+            server_name: None,
+        }],
+        ..Wiring::default()
+    };
+    let of_a_job = serde_json::to_string(&of_a_job).unwrap();
+    // More than the test waits for.
+    let patient = [("DRAIN_WAIT", "10m"), ("DRAIN_TIMEOUT", "10m")];
+    for wiring in [None, Some((WIRING_ENV, of_a_job.as_str()))] {
+        let environment: Vec<_> = patient.into_iter().chain(wiring).collect();
+        let guard = Guard::start(nobody(), &environment).await;
+        let status = guard.ended().await;
+        assert_eq!(status.code(), Some(0), "{wiring:?}");
+    }
 }

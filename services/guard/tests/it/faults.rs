@@ -33,6 +33,29 @@ fn partition(peer: &str) -> Fault {
     }
 }
 
+fn errors(status: u16) -> Fault {
+    let errors = ErrorsFault {
+        percent: 100,
+        status,
+        routes: Vec::new(),
+    };
+    Fault {
+        errors: Some(errors),
+        ..Fault::default()
+    }
+}
+
+fn abort() -> Fault {
+    let abort = AbortFault {
+        percent: 100,
+        routes: Vec::new(),
+    };
+    Fault {
+        abort: Some(abort),
+        ..Fault::default()
+    }
+}
+
 fn refuse() -> Fault {
     Fault {
         refuse: Some(RefuseFault {}),
@@ -47,17 +70,7 @@ async fn an_application_that_knows_no_faults_shows_them() {
         .inbound("http", Protocol::Http, serve(router).await)
         .start()
         .await;
-    let errors = ErrorsFault {
-        percent: 100,
-        status: 500,
-        routes: Vec::new(),
-    };
-    guard
-        .fault(Fault {
-            errors: Some(errors),
-            ..Fault::default()
-        })
-        .await;
+    guard.fault(errors(500)).await;
     let answer = reqwest::get(guard.base()).await.unwrap();
     assert_eq!(answer.status(), 500);
     assert_eq!(answer.headers()["valerix-problem"], "injected-fault");
@@ -67,26 +80,19 @@ async fn an_application_that_knows_no_faults_shows_them() {
 }
 
 #[tokio::test]
-async fn a_request_is_aborted() {
-    let router = Router::new().route("/", get(|| async { "well" }));
-    let guard = Setup::new()
-        .inbound("http", Protocol::Http, serve(router).await)
-        .start()
-        .await;
-    let abort = AbortFault {
-        percent: 100,
-        routes: Vec::new(),
-    };
-    guard
-        .fault(Fault {
-            abort: Some(abort),
-            ..Fault::default()
-        })
-        .await;
-    assert!(
-        reqwest::get(guard.base()).await.is_err(),
-        "the connection ends without an answer"
-    );
+async fn a_request_that_is_aborted_or_refused_has_no_answer() {
+    for fault in [abort(), refuse()] {
+        let router = Router::new().route("/", get(|| async { "well" }));
+        let guard = Setup::new()
+            .inbound("http", Protocol::Http, serve(router).await)
+            .start()
+            .await;
+        guard.fault(fault.clone()).await;
+        let answer = reqwest::get(guard.base()).await;
+        assert!(answer.is_err(), "{fault:?}: the connection ends without one");
+        guard.no_fault().await;
+        assert_eq!(reqwest::get(guard.base()).await.unwrap().status(), 200, "{fault:?}");
+    }
 }
 
 #[tokio::test]
@@ -157,6 +163,23 @@ async fn a_port_that_refuses_resets_what_is_open_and_what_comes() {
     assert!(say(&mut guard.connect().await, "PING").await.is_err());
     guard.no_fault().await;
     assert_eq!(say(&mut guard.connect().await, "PING").await.unwrap(), "PING");
+}
+
+/// Where nobody speaks HTTP, what a request would be answered with is a connection that ends.
+#[tokio::test]
+async fn a_connection_that_meets_a_fault_of_requests_is_reset() {
+    for fault in [abort(), errors(503)] {
+        let guard = Setup::new().inbound("redis", Protocol::Tcp, echo().await).start().await;
+        guard.fault(fault.clone()).await;
+        let heard = say(&mut guard.connect().await, "PING").await;
+        assert!(heard.is_err(), "{fault:?}: {heard:?}");
+        guard.no_fault().await;
+        assert_eq!(
+            say(&mut guard.connect().await, "PING").await.unwrap(),
+            "PING",
+            "{fault:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -14,8 +14,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use valerix_proxy::testing::who_reads_nothing_asks;
+use valerix_proxy::testing::{
+    Recorder, a_gigabyte_passes_each_way, floods_end_their_connection_and_no_other, slow_clients_are_let_go_of,
+    takes_and_gives_a_gigabyte, who_reads_nothing_asks,
+};
 
 use super::process::Guard;
 use super::support::{eventually, raw, read_head, serve};
@@ -39,7 +41,6 @@ const OF_CLIENTS: u64 = 32 * 1024 * 1024;
 
 /// What may be held of bodies on their way, each way.
 const ON_THE_WAY: u64 = 20 * 1024 * 1024;
-const GIGABYTE: u64 = 1024 * 1024 * 1024;
 
 #[tokio::test]
 async fn a_thousand_idle_connections_cost_little() {
@@ -169,38 +170,34 @@ async fn connections_without_number_cannot_have_a_guard_killed() {
     assert!(read_head(&mut waiting).await.starts_with("HTTP/1.1 200"));
 }
 
+/// Frames without end; and heads and bodies without end, by a guard that lets go of them soon.
+#[tokio::test]
+async fn floods_and_slow_clients_cannot_have_a_guard_killed() {
+    let recorder = Recorder::start().await;
+    let guard = Guard::start(recorder.address, &[("MEMORY_LIMIT", LIMIT)]).await;
+    let at_rest = guard.resident();
+    floods_end_their_connection_and_no_other(guard.address()).await;
+    let flooded = guard.most().saturating_sub(at_rest);
+    let soon = [
+        ("MEMORY_LIMIT", LIMIT),
+        ("HEADER_READ_TIMEOUT", "500ms"),
+        ("BODY_READ_TIMEOUT", "500ms"),
+    ];
+    let guard = Guard::start(recorder.address, &soon).await;
+    let at_rest = guard.resident();
+    slow_clients_are_let_go_of(guard.address(), Duration::from_millis(500)).await;
+    let slowed = guard.most().saturating_sub(at_rest);
+    println!("{flooded} bytes were held at most in floods, {slowed} for slow clients");
+    assert!(flooded < OF_CLIENTS, "{flooded} bytes were held");
+    assert!(slowed < OF_CLIENTS, "{slowed} bytes were held");
+}
+
 #[tokio::test]
 async fn a_gigabyte_passes_each_way_through_twenty_megabytes() {
-    let application = raw(|mut stream| async move {
-        read_head(&mut stream).await;
-        let mut sink = tokio::io::sink();
-        let taken = tokio::io::copy(&mut (&mut stream).take(GIGABYTE), &mut sink)
-            .await
-            .unwrap();
-        let head = format!("HTTP/1.1 200 OK\r\nX-Taken: {taken}\r\nContent-Length: {GIGABYTE}\r\n\r\n");
-        stream.write_all(head.as_bytes()).await.unwrap();
-        pour(&mut stream).await;
-    })
-    .await;
-    let guard = Guard::start(application, &[]).await;
+    let guard = Guard::start(takes_and_gives_a_gigabyte().await, &[]).await;
     let at_rest = guard.resident();
-    let mut client = guard.connect().await;
-    let head = format!("POST / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\nContent-Length: {GIGABYTE}\r\n\r\n");
-    client.write_all(head.as_bytes()).await.unwrap();
-    pour(&mut client).await;
-    let head = read_head(&mut client).await.to_lowercase();
-    assert!(head.contains(&format!("x-taken: {GIGABYTE}")), "{head}");
-    let came = tokio::io::copy(&mut client, &mut tokio::io::sink()).await.unwrap();
-    assert_eq!(came, GIGABYTE);
+    a_gigabyte_passes_each_way(guard.address(), "/").await;
     let held = guard.most().saturating_sub(at_rest);
     println!("{held} bytes were held at most");
     assert!(held < ON_THE_WAY, "{held} bytes were held");
-}
-
-/// Writes as much as a body has, fast.
-async fn pour(stream: &mut TcpStream) {
-    let piece = vec![7; 1024 * 1024];
-    for _ in 0..GIGABYTE / piece.len() as u64 {
-        stream.write_all(&piece).await.unwrap();
-    }
 }

@@ -1,13 +1,14 @@
 //! A guard as a process.
 
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use valerix_kit::testing::free_port;
 use valerix_policy::guard::{InboundListener, Protocol, WIRING_ENV, Wiring};
 use valerix_policy::{POLICY_FILE, Policy};
+use valerix_proxy::testing::most_resident;
 
 use super::support::{eventually, resident};
 
@@ -87,14 +88,22 @@ impl Guard {
         TcpStream::connect(self.address()).await.unwrap()
     }
 
+    /// Tells it to end, as the kubelet does, and waits until it has.
+    pub async fn ended(mut self) -> ExitStatus {
+        let id = self.process.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        eventually("the guard ends", || {
+            std::future::ready(self.process.0.try_wait().unwrap())
+        })
+        .await
+    }
+
     pub fn resident(&self) -> u64 {
         resident(&self.process.0.id().to_string())
     }
 
     /// The most that it ever had.
     pub fn most(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        most_resident(&self.process.0.id().to_string())
     }
 }

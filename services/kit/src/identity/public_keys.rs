@@ -266,11 +266,13 @@ mod tests {
 
     use super::*;
 
-    /// An auth that knows key `a`, counts how often it is asked, may be away, and answers when its gate lets it.
+    /// An auth that knows key `a`, and `b` once it has rotated, counts how often it is asked, may be away, and answers when its
+    /// gate lets it.
     #[derive(Clone, Default)]
     struct Auth {
         asked: Arc<AtomicUsize>,
         away: Arc<AtomicBool>,
+        rotated: Arc<AtomicBool>,
         gate: Arc<tokio::sync::RwLock<()>>,
     }
 
@@ -281,6 +283,9 @@ mod tests {
             let _open = self.gate.read().await;
             if self.away.load(Ordering::SeqCst) {
                 return Err(FetchError("away".to_owned()));
+            }
+            if self.rotated.load(Ordering::SeqCst) {
+                return Ok(json!({"keys": [jwk("b"), jwk("a")]}));
             }
             Ok(json!({"keys": [jwk("a")]}))
         }
@@ -321,6 +326,22 @@ mod tests {
         advance(Duration::from_secs(1)).await;
         assert_eq!(why(&keys, "b").await, NoKey::Unknown);
         assert_eq!(auth.asked(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_auth_has_made_since_is_found_beside_the_one_before() {
+        let auth = Auth::default();
+        let keys = KeySet::new(auth.clone());
+        assert!(keys.find("a").await.is_ok());
+        auth.rotated.store(true, Ordering::SeqCst);
+        assert_eq!(why(&keys, "b").await, NoKey::Unknown, "auth was asked just now");
+        advance(UNKNOWN_KEY_PAUSE).await;
+        assert!(keys.find("b").await.is_ok());
+        assert!(
+            keys.find("a").await.is_ok(),
+            "what it has signed is good as long as before"
+        );
+        assert_eq!(auth.asked(), 2);
     }
 
     #[tokio::test(start_paused = true)]

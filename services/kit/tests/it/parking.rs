@@ -164,6 +164,42 @@ async fn a_parked_connection_has_as_long_for_its_next_head_as_any_other() {
     }
 }
 
+/// However long it might have idled.
+#[tokio::test]
+async fn a_head_that_has_begun_has_a_time_of_its_own() {
+    const LIMIT: Duration = Duration::from_millis(500);
+    let server = running(|limits| limits.head_timeout = LIMIT).await;
+    let mut idle = TcpStream::connect(server.address).await.unwrap();
+    ask(&mut idle, "/").await;
+    // At once, and when the connection is parked.
+    for wait in [Duration::ZERO, PARKED] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        ask(&mut stream, "/").await;
+        tokio::time::sleep(wait).await;
+        let begun = Instant::now();
+        let part = b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ";
+        stream.write_all(part).await.unwrap();
+        closed(&mut stream).await;
+        assert!(begun.elapsed() >= LIMIT, "it was cut after {:?}", begun.elapsed());
+    }
+    // One that was silent all the while is served.
+    ask(&mut idle, "/").await;
+}
+
+/// Its time begins with it, and not with the silence before.
+#[tokio::test]
+async fn a_head_that_begins_late_is_not_cut_off() {
+    const LIMIT: Duration = Duration::from_secs(4);
+    let server = running(|limits| limits.header_read_timeout = LIMIT).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    ask(&mut stream, "/").await;
+    for part in ["GET /late HTTP/1.1\r\n", "Host: x\r\n\r\n"] {
+        tokio::time::sleep(LIMIT * 5 / 8).await;
+        stream.write_all(part.as_bytes()).await.unwrap();
+    }
+    assert_eq!(answer(&mut stream).await, "/late 0");
+}
+
 #[tokio::test]
 async fn each_request_begins_the_time_for_the_next_head_anew() {
     const LIMIT: Duration = Duration::from_secs(4);

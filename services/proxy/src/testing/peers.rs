@@ -63,3 +63,14 @@ pub fn resident(process: &str) -> u64 {
     let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
     pages.expect("a count of pages") * 4_096
 }
+
+/// The most that it ever occupied.
+///
+/// # Panics
+/// When there is no such process.
+pub fn most_resident(process: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kilobytes.expect("a count of kilobytes") * 1_024
+}
