@@ -43,7 +43,7 @@ make e2e         end-to-end tests, on a cluster of their own; make e2e NODES=3: 
 make bench       measure the library and the proxies beside their peers: make bench SUITE=breaker QUICK=1 ROUNDS=9, each optional
 make campaign    operator or shop under faults, many more than a test run tries: make campaign NAME=edits ROUNDS=10000 SEED=7
                  cut, stale, lost, deletion, edits, errors, specs, schedules; chaos-model, chaos-wire, chaos-scale; shop-calls,
-                 shop-storm, shop-keys, shop-servers, shop-previous, shop-walk
+                 shop-storm, shop-keys, shop-servers, shop-previous, shop-walk; scale: so many services on a cluster with fake nodes
 make mutants     mistakes planted in the code one at a time, each of which a test must notice: make mutants NAME=chaos
                  ONLY=<mutant>; operator, chaos, backup, shop (e2e/mutants)
 make generate    write every generated file: CRDs, examples, references

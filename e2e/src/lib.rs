@@ -3,6 +3,7 @@
 //! In: a kubeconfig and the images (environment variables, see [`environment`]). Out: helpers that await conditions,
 //! place orders, count what became of them, and put the operator under a proxy that can kill it at a chosen request.
 
+pub mod audit;
 pub mod environment;
 pub mod experiments;
 pub mod kubectl;

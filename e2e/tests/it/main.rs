@@ -22,6 +22,7 @@ mod observability;
 mod placement;
 mod refusals;
 mod restore;
+mod scale;
 mod scrapers;
 mod service;
 mod shop;

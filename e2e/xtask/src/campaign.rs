@@ -1,11 +1,12 @@
 //! Campaigns: what a test run tries a slice of, tried as often as somebody asks. Those of the operator need an API server in
-//! memory, those of the shop a PostgreSQL and a Redis, which are started for them.
+//! memory and one of them a cluster, those of the shop a PostgreSQL and a Redis, which are started for them.
 
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use crate::check::{self, Scope};
 use crate::command::Program;
 use crate::failure::WithRemedy;
 use crate::paths::Paths;
@@ -19,7 +20,7 @@ const COMMAND: &str = "campaign";
 /// Which campaign, how long, and by which chance.
 #[derive(Debug, clap::Args)]
 pub struct Choice {
-    /// `shop-calls` or `chaos-scale` and their kin (see `make help`), else one of the operator's.
+    /// `shop-calls`, `chaos-scale` or `scale` and their kin (see `make help`), else one of the operator's in memory.
     #[arg(long)]
     pub name: String,
     /// How many faults or requests are tried; without it many more than a test run tries.
@@ -98,11 +99,19 @@ const OF_EXPERIMENTS: [(&str, &str, u64); 3] = [
 ];
 const SCALE: &str = "chaos-scale";
 
+/// The one on a real API server: so many services of three pods each.
+const ON_A_CLUSTER: (&str, u64) = ("scale", 1_000);
+
 /// Runs it to its end, or until Ctrl-C.
 ///
 /// # Errors
 /// When there is none of that name, or it finds something.
 pub fn run(paths: &Paths, choice: &Choice) -> Result<()> {
+    let (on_a_cluster, services) = ON_A_CLUSTER;
+    if choice.name == on_a_cluster {
+        let services = choice.rounds.unwrap_or(services);
+        return check::run(paths, Scope::Scale { services });
+    }
     let Some(shop) = OF_THE_SHOP.iter().find(|shop| shop.name == choice.name) else {
         let (tests, rounds) = of_the_operator(&choice.name)?;
         // What is measured is measured alone.
@@ -236,6 +245,13 @@ mod tests {
                 assert!(found, "{package} has no {}", campaign.tests);
             }
         }
+    }
+
+    #[test]
+    fn the_campaign_on_a_cluster_has_a_test() {
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/it");
+        let text = std::fs::read_to_string(tests.join(ON_A_CLUSTER.0).with_extension("rs")).unwrap();
+        assert!(text.contains("#[tokio::test") && text.contains("VALERIX_ROUNDS"));
     }
 
     #[test]

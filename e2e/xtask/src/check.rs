@@ -43,14 +43,22 @@ pub enum Scope {
     EndToEnd,
     /// Those of them that need several nodes, on a cluster that has them.
     Placement,
+    /// That of many services, whose pods are on fake nodes.
+    Scale {
+        /// How many.
+        services: u64,
+    },
 }
 
 /// The nodes of a cluster on which placement is tested: one to keep, one to drain, one to lose.
 pub const NODES: u8 = 3;
+/// Fake nodes of a cluster of many services: enough to spread pods over, each takes as many as come.
+const FAKE_NODES: u16 = 10;
 
 impl Scope {
     fn includes(self, stage: Self) -> bool {
-        self == Self::All || self == stage || (self == Self::Placement && stage == Self::EndToEnd)
+        let is_of_some = matches!(self, Self::Placement | Self::Scale { .. });
+        self == Self::All || self == stage || (is_of_some && stage == Self::EndToEnd)
     }
 
     fn name(self) -> &'static str {
@@ -59,6 +67,7 @@ impl Scope {
             Self::Quick => "check",
             Self::Unit => "unit",
             Self::EndToEnd | Self::Placement => "e2e",
+            Self::Scale { .. } => "campaign",
         }
     }
 }
@@ -92,7 +101,8 @@ pub fn run(paths: &Paths, scope: Scope) -> Result<()> {
 
 fn stages(paths: &Paths, scope: Scope, steps: &mut Steps, count: &mut Count) -> Result<()> {
     let nodes = (scope == Scope::Placement).then_some(NODES);
-    let cluster = Cluster::choose(CLUSTER, paths).map(|cluster| cluster.with_nodes(nodes));
+    let fake_nodes = matches!(scope, Scope::Scale { .. }).then_some(FAKE_NODES);
+    let cluster = Cluster::choose(CLUSTER, paths).map(|cluster| cluster.with_nodes(nodes).with_fake_nodes(fake_nodes));
     std::thread::scope(|threads| {
         // It waits for the network while the checks compute.
         let prepared = match (&cluster, scope.includes(Scope::EndToEnd)) {
@@ -332,6 +342,11 @@ mod tests {
                 .all(|stage| Scope::All.includes(stage))
         );
         assert!(!Scope::Unit.includes(Scope::EndToEnd));
-        assert!(Scope::Placement.includes(Scope::EndToEnd) && !Scope::Placement.includes(Scope::Unit));
+        for some in [Scope::Placement, Scope::Scale { services: 1 }] {
+            assert!(
+                some.includes(Scope::EndToEnd) && !some.includes(Scope::Unit),
+                "{some:?}"
+            );
+        }
     }
 }

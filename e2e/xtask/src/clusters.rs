@@ -24,6 +24,7 @@ pub struct Cluster<'a> {
     choice: Choice,
     paths: &'a Paths,
     nodes: Option<u8>,
+    fake_nodes: Option<u16>,
 }
 
 /// What a program needs to talk to a cluster.
@@ -59,12 +60,18 @@ impl<'a> Cluster<'a> {
             choice,
             paths,
             nodes: None,
+            fake_nodes: None,
         })
     }
 
     /// With so many nodes, each in a zone of its own, where the cluster is the project's own: a user's has those it has.
     pub fn with_nodes(self, nodes: Option<u8>) -> Self {
         Self { nodes, ..self }
+    }
+
+    /// With so many nodes more whose pods are kwok's and run nothing, which only the project's own cluster has.
+    pub fn with_fake_nodes(self, fake_nodes: Option<u16>) -> Self {
+        Self { fake_nodes, ..self }
     }
 
     /// One line about which cluster it is and why.
@@ -101,6 +108,9 @@ impl<'a> Cluster<'a> {
                 prepared
                     .context("this host lacks what a cluster needs")
                     .remedy("do what each line above says")?;
+                if self.fake_nodes.is_some() {
+                    go::install_kwok(self.paths, log)?;
+                }
             }
             Choice::Kind => {
                 go::KIND.install(self.paths, log)?;
@@ -148,9 +158,16 @@ impl<'a> Cluster<'a> {
         match &self.choice {
             Choice::Own => {
                 let nodes = self.nodes.map(|nodes| format!("--nodes={nodes}"));
-                self.own(&["up", "--with-images", &self.pod_images().join(",")])
-                    .args(nodes)
-                    .run(log)?;
+                let mut up = self
+                    .own(&["up", "--with-images", &self.pod_images().join(",")])
+                    .args(nodes);
+                if let Some(fake_nodes) = self.fake_nodes {
+                    up = up
+                        .arg(format!("--fake-nodes={fake_nodes}"))
+                        .arg("--kwok")
+                        .arg(go::install_kwok(self.paths, log)?);
+                }
+                up.run(log)?;
             }
             Choice::Kind => self.kind_up(log)?,
             Choice::Context { context, .. } => {

@@ -23,6 +23,10 @@ const (
 // every image.
 const MaxNodes = 3
 
+// FakePods is where kwok's pods are said to be, in every cluster: no node has a route there, so whoever asks one is told
+// so at once.
+var FakePods = netip.MustParsePrefix("10.250.0.0/16")
+
 // Plan holds the addresses of one cluster.
 type Plan struct {
 	Index    int

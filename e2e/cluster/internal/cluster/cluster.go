@@ -22,6 +22,8 @@ import (
 type record struct {
 	Index int `json:"index"`
 	Nodes int `json:"nodes"`
+	// FakeNodes are beside those; a cluster of an older program has none.
+	FakeNodes int `json:"fakeNodes,omitempty"`
 }
 
 // loadRecord returns the record of a cluster, or false if it has none.

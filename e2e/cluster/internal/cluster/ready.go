@@ -73,7 +73,7 @@ func (w *waiter) api(ctx context.Context) error {
 	})
 }
 
-// addons applies what the cluster itself brings, with its own kubectl.
+// addons applies what the cluster itself brings.
 func (w *waiter) addons(ctx context.Context, plan address.Plan) error {
 	authority, err := os.ReadFile(filepath.Join(w.cluster.PKI(), pki.ClusterAuthority+".crt"))
 	if err != nil {
@@ -83,7 +83,38 @@ func (w *waiter) addons(ctx context.Context, plan address.Plan) error {
 	if err != nil {
 		return err
 	}
-	return w.until(ctx, "DNS and the storage class to be accepted", "kube-apiserver", func(ctx context.Context) error {
+	return w.apply(ctx, "DNS and the storage class", manifest)
+}
+
+// fakeNodes adds the nodes that kwok plays, and waits until it has reported them all.
+func (w *waiter) fakeNodes(ctx context.Context, count int) error {
+	manifest, err := config.FakeNodes(count)
+	if err != nil {
+		return err
+	}
+	if err := w.apply(ctx, "the fake nodes", manifest); err != nil {
+		return err
+	}
+	return w.until(ctx, "the fake nodes", "kwok", func(ctx context.Context) error {
+		found, err := w.client.CoreV1().Nodes().List(ctx, meta.ListOptions{LabelSelector: config.FakeMark + "=fake"})
+		if err != nil {
+			return err
+		}
+		for _, node := range found.Items {
+			if err := nodeReady(&node); err != nil {
+				return fmt.Errorf("%s: %w", node.Name, err)
+			}
+		}
+		if len(found.Items) < count {
+			return fmt.Errorf("%d of %d are there", len(found.Items), count)
+		}
+		return nil
+	})
+}
+
+// apply applies objects as they are wanted, with the cluster's own kubectl.
+func (w *waiter) apply(ctx context.Context, what string, manifest []byte) error {
+	return w.until(ctx, what+" to be accepted", "kube-apiserver", func(ctx context.Context) error {
 		apply := exec.CommandContext(ctx, w.cluster.Binary(), "kubectl", "--kubeconfig", w.cluster.Kubeconfig(),
 			"apply", "--server-side", "--force-conflicts", "--filename", "-")
 		apply.Stdin = bytes.NewReader(manifest)

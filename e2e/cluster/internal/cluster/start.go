@@ -25,9 +25,10 @@ const leaveLimit = 15 * time.Second
 
 // start starts a node that does not run, beside a node that does if there is one.
 func start(
-	state layout.StateDir, cluster layout.Cluster, place layout.Node, plan address.Plan, beside process.Identity,
+	state layout.StateDir, cluster layout.Cluster, place layout.Node, plan address.Plan, fakes int, beside process.Identity,
 ) (process.Identity, error) {
 	configured := nodeConfig(plan, place, preflight.CNIFolder())
+	configured.FakeNodes = fakes
 	if !beside.Alive() && !network.WaitNoLink(plan.LinkName(), leaveLimit) {
 		return process.Identity{}, fmt.Errorf("the host already has a network link %s, which is not this cluster's; "+
 			"end the cluster that made it, or choose other addresses with `cluster up --index N`", plan.LinkName())
@@ -84,19 +85,19 @@ func prepare(cluster layout.Cluster, configured config.Node) error {
 	if err := writeFile(cluster.Kubeconfig(), kubeconfig); err != nil {
 		return err
 	}
-	return copySelf(cluster.Binary())
+	// The cluster goes on running when the original is rebuilt or removed, and its DNS pod mounts it.
+	return copyProgram("/proc/self/exe", cluster.Binary())
 }
 
-// copySelf keeps the binary with the cluster, which goes on running when the original is rebuilt or removed, and
-// whose DNS pod mounts it.
-func copySelf(target string) error {
+// copyProgram keeps a file with the cluster, and takes the place of one that may be running.
+func copyProgram(original, target string) error {
 	err := os.MkdirAll(filepath.Dir(target), 0o755)
 	if err != nil {
-		return fmt.Errorf("failed to copy the binary: %w", err)
+		return fmt.Errorf("failed to copy %s: %w", original, err)
 	}
-	source, err := os.Open("/proc/self/exe")
+	source, err := os.Open(original)
 	if err != nil {
-		return fmt.Errorf("failed to copy the binary: %w", err)
+		return fmt.Errorf("failed to copy %s: %w", original, err)
 	}
 	defer source.Close()
 	copied, err := os.OpenFile(target+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o755)
@@ -110,7 +111,7 @@ func copySelf(target string) error {
 		err = os.Rename(target+".new", target)
 	}
 	if err != nil {
-		return fmt.Errorf("failed to copy the binary: %w", err)
+		return fmt.Errorf("failed to copy %s: %w", original, err)
 	}
 	return nil
 }
@@ -143,6 +144,7 @@ func spawn(
 
 	command := node.Command(cluster.Binary(), node.Spec{
 		State: string(state), Cluster: cluster.Name, Number: place.Number, Index: configured.Plan.Index, CNIBin: configured.CNIBin,
+		FakeNodes: configured.FakeNodes,
 	}, log, fabric, waiting)
 	err = command.Start()
 	waiting.Close()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -25,12 +26,15 @@ import (
 type UpOptions struct {
 	State   layout.StateDir
 	Cluster layout.Cluster
-	Cache   string   // Folder of the image archives.
-	Index   int      // Of the addresses; 0 chooses the lowest that is free.
-	Nodes   int      // 0 is as many as the cluster has, 1 for a new one.
-	Images  []string // To load beyond those that every cluster needs.
-	Timeout time.Duration
-	Out     io.Writer // Of the progress.
+	Cache   string // Folder of the image archives.
+	Index   int    // Of the addresses; 0 chooses the lowest that is free.
+	Nodes   int    // 0 is as many as the cluster has, 1 for a new one.
+	// FakeNodes are beside those, their pods are kwok's; 0 is as many as the cluster has.
+	FakeNodes int
+	Kwok      string   // Folder of the program kwok and its stages.yaml.
+	Images    []string // To load beyond those that every cluster needs.
+	Timeout   time.Duration
+	Out       io.Writer // Of the progress.
 }
 
 // neededImages are those without which no pod runs.
@@ -68,13 +72,17 @@ func Up(ctx context.Context, options UpOptions) error {
 	if err != nil {
 		return err
 	}
-	plan, err := planFor(options, members)
+	known, err := recordFor(options, members)
 	if err != nil {
 		return err
 	}
-	started, err := startAll(options, members, plan, progress)
+	plan, err := address.ForIndex(known.Index)
+	if err != nil {
+		return err
+	}
+	started, err := startAll(options, members, plan, known.FakeNodes, progress)
 	if err == nil {
-		err = bringUp(ctx, options.Cluster, members, plan, archives, progress)
+		err = bringUp(ctx, options.Cluster, members, plan, archives, known.FakeNodes, progress)
 	}
 	if err != nil {
 		if interrupted(ctx) {
@@ -141,30 +149,75 @@ func chooseNodes(name string, known, asked int) (int, error) {
 	return asked, nil
 }
 
-// planFor returns the addresses of a cluster that runs, or gives it some.
-func planFor(options UpOptions, members []member) (address.Plan, error) {
-	if !neighbour(members).Alive() {
-		return choosePlan(options, len(members))
+// maxFakeNodes is more than anybody's scheduler has been tried with here.
+const maxFakeNodes = 1000
+
+// chooseFakeNodes prefers the number that was asked for, which may be more than the cluster has and never less. kwok is
+// started with the first node, so one that runs without it goes on without.
+func chooseFakeNodes(name string, known, asked int, controlRuns bool) (int, error) {
+	switch {
+	case asked == 0 || asked == known:
+		return known, nil
+	case asked < 0 || asked > maxFakeNodes:
+		return 0, fmt.Errorf("a cluster has up to %d fake nodes, not %d", maxFakeNodes, asked)
+	case asked < known:
+		return 0, fmt.Errorf("cluster %s has %d fake nodes and keeps them for as long as it lives; `cluster down --name %s` first to give it %d",
+			name, known, name, asked)
+	case known == 0 && controlRuns:
+		return 0, fmt.Errorf("cluster %s runs without fake nodes; `cluster down --name %s` first to give it some", name, name)
 	}
+	return asked, nil
+}
+
+// recordFor notes what the cluster is from now on. One that runs keeps its addresses, another is given some.
+func recordFor(options UpOptions, members []member) (record, error) {
 	known, _, err := loadRecord(options.Cluster)
 	if err != nil {
-		return address.Plan{}, err
+		return record{}, err
 	}
-	known.Nodes = len(members)
-	if err := writeJSON(options.Cluster.Record(), known); err != nil {
-		return address.Plan{}, err
+	fakes, err := chooseFakeNodes(options.Cluster.Name, known.FakeNodes, options.FakeNodes, members[0].running.Alive())
+	if err != nil {
+		return record{}, err
 	}
-	return address.ForIndex(known.Index)
+	if fakes > 0 {
+		if err := keepKwok(options); err != nil {
+			return record{}, err
+		}
+	}
+	if !neighbour(members).Alive() {
+		return choosePlan(options, len(members), fakes)
+	}
+	known.Nodes, known.FakeNodes = len(members), fakes
+	return known, writeJSON(options.Cluster.Record(), known)
+}
+
+// keepKwok copies kwok and its stages to the cluster, which goes on without the originals.
+func keepKwok(options UpOptions) error {
+	if options.Kwok == "" {
+		if exists(options.Cluster.Kwok()) {
+			return nil
+		}
+		return errors.New("fake nodes need kwok; `--kwok` names the folder of the program and its stages.yaml")
+	}
+	if err := os.MkdirAll(options.Cluster.Dir(), 0o700); err != nil {
+		return fmt.Errorf("failed to make the cluster's folder: %w", err)
+	}
+	if err := copyProgram(filepath.Join(options.Kwok, "kwok"), options.Cluster.Kwok()); err != nil {
+		return err
+	}
+	return copyProgram(filepath.Join(options.Kwok, "stages.yaml"), options.Cluster.Stages())
 }
 
 // startAll starts the members that do not run, puts them into the list and returns them.
-func startAll(options UpOptions, members []member, plan address.Plan, progress *Progress) (started []process.Identity, err error) {
+func startAll(
+	options UpOptions, members []member, plan address.Plan, fakes int, progress *Progress,
+) (started []process.Identity, err error) {
 	for i, member := range members {
 		if member.running.Alive() {
 			continue
 		}
 		done := progress.Step()
-		running, err := start(options.State, options.Cluster, member.place, plan, neighbour(members))
+		running, err := start(options.State, options.Cluster, member.place, plan, fakes, neighbour(members))
 		if err != nil {
 			return started, err
 		}
@@ -176,7 +229,8 @@ func startAll(options UpOptions, members []member, plan address.Plan, progress *
 
 // bringUp waits for what starts by itself and adds what does not. The images are loaded while the API server starts.
 func bringUp(
-	ctx context.Context, cluster layout.Cluster, members []member, plan address.Plan, archives []string, progress *Progress,
+	ctx context.Context, cluster layout.Cluster, members []member, plan address.Plan, archives []string, fakes int,
+	progress *Progress,
 ) error {
 	waiters := make([]*waiter, len(members))
 	for i, member := range members {
@@ -218,6 +272,14 @@ func bringUp(
 			}
 			done("node %s ready", waiter.place.Name)
 		}
+		if fakes == 0 {
+			return nil
+		}
+		done = progress.Step()
+		if err := control.fakeNodes(together, fakes); err != nil {
+			return err
+		}
+		done("%d fake nodes ready", fakes)
 		return nil
 	})
 	if err := group.Wait(); err != nil {
@@ -237,24 +299,24 @@ func bringUp(
 }
 
 // choosePlan gives a cluster its addresses, once and for all, and refuses those that the host uses.
-func choosePlan(options UpOptions, nodes int) (address.Plan, error) {
+func choosePlan(options UpOptions, nodes, fakes int) (record, error) {
 	// The lock is shared by all clusters of the host that use this state folder.
 	held, err := lock.Acquire(context.Background(), filepath.Join(string(options.State), "locks", ".indices.lock"), "index")
 	if err != nil {
-		return address.Plan{}, err
+		return record{}, err
 	}
 	defer held.Release()
 	known, found, err := loadRecord(options.Cluster)
 	if err != nil {
-		return address.Plan{}, err
+		return record{}, err
 	}
 	taken, err := indices(options.State, options.Cluster.Name)
 	if err != nil {
-		return address.Plan{}, err
+		return record{}, err
 	}
 	links, err := network.TakenIndices()
 	if err != nil {
-		return address.Plan{}, err
+		return record{}, err
 	}
 	for index, by := range links {
 		if _, named := taken[index]; !named && !(found && index == known.Index) {
@@ -263,20 +325,21 @@ func choosePlan(options UpOptions, nodes int) (address.Plan, error) {
 	}
 	index, err := chooseIndex(known.Index, options.Index, taken)
 	if err != nil {
-		return address.Plan{}, err
+		return record{}, err
 	}
 	plan, err := address.ForIndex(index)
 	if err != nil {
-		return address.Plan{}, err
+		return record{}, err
 	}
 	routes, err := network.HostRoutes()
 	if err != nil {
-		return address.Plan{}, err
+		return record{}, err
 	}
 	if err := plan.Overlap(routes); err != nil {
-		return address.Plan{}, err
+		return record{}, err
 	}
-	return plan, writeJSON(options.Cluster.Record(), record{Index: index, Nodes: nodes})
+	chosen := record{Index: index, Nodes: nodes, FakeNodes: fakes}
+	return chosen, writeJSON(options.Cluster.Record(), chosen)
 }
 
 // keepsIndex refuses to move a cluster: its addresses are in its certificates and stored objects.

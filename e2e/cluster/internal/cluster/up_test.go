@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,58 @@ func TestNodesAreAddedAndNeverTakenAway(t *testing.T) {
 		if err != nil && !strings.Contains(err.Error(), check.wantError) {
 			t.Errorf("%s: %v does not name %s", name, err, check.wantError)
 		}
+	}
+}
+
+func TestFakeNodesAreAddedToAClusterThatHasKwok(t *testing.T) {
+	for name, check := range map[string]struct {
+		known, asked, want int
+		controlRuns        bool
+		wantError          string
+	}{
+		"none":                            {controlRuns: true},
+		"a new cluster":                   {asked: 30, want: 30},
+		"a cluster that was there before": {known: 30, want: 30, controlRuns: true},
+		"as many again":                   {known: 30, asked: 30, want: 30, controlRuns: true},
+		"more":                            {known: 30, asked: 40, want: 40, controlRuns: true},
+		"fewer":                           {known: 30, asked: 20, wantError: "cluster down --name demo"},
+		"one that runs without kwok":      {asked: 30, controlRuns: true, wantError: "cluster down --name demo"},
+		"one whose first node is lost":    {asked: 30, want: 30},
+		"more than were ever tried":       {asked: 1001, wantError: "up to 1000"},
+		"fewer than none":                 {asked: -1, wantError: "up to 1000"},
+	} {
+		got, err := chooseFakeNodes("demo", check.known, check.asked, check.controlRuns)
+		if got != check.want || (err == nil) != (check.wantError == "") {
+			t.Errorf("%s: got %d, %v; want %d", name, got, err, check.want)
+		}
+		if err != nil && !strings.Contains(err.Error(), check.wantError) {
+			t.Errorf("%s: %v does not name %s", name, err, check.wantError)
+		}
+	}
+}
+
+func TestKwokIsKeptWithTheCluster(t *testing.T) {
+	cluster, _ := layout.StateDir(t.TempDir()).Cluster("demo")
+	options := UpOptions{Cluster: cluster}
+	if err := keepKwok(options); err == nil || !strings.Contains(err.Error(), "--kwok") {
+		t.Errorf("without kwok: %v", err)
+	}
+	options.Kwok = t.TempDir()
+	for _, name := range []string{"kwok", "stages.yaml"} {
+		if err := os.WriteFile(filepath.Join(options.Kwok, name), []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := keepKwok(options); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{cluster.Kwok(): "kwok", cluster.Stages(): "stages.yaml"} {
+		if content, err := os.ReadFile(path); err != nil || string(content) != want {
+			t.Errorf("%s has %q, %v", path, content, err)
+		}
+	}
+	if err := keepKwok(UpOptions{Cluster: cluster}); err != nil {
+		t.Errorf("a cluster that has kwok: %v", err)
 	}
 }
 

@@ -88,6 +88,9 @@ func upCommand(at *where) *cobra.Command {
 	command.Flags().IntVar(&options.Index, "index", 0, "index of the addresses, 1 to 67 (default: the lowest that is free)")
 	command.Flags().IntVar(&options.Nodes, "nodes", 0,
 		"1 to 3 nodes, each in a zone of its own (default: as many as the cluster has, 1 for a new one); more than it has are added")
+	command.Flags().IntVar(&options.FakeNodes, "fake-nodes", 0,
+		"further nodes, up to 1000, whose pods are kwok's and run nothing (default: as many as the cluster has, none for a new one)")
+	command.Flags().StringVar(&options.Kwok, "kwok", "", "folder of the program kwok and its stages.yaml, for fake nodes")
 	command.Flags().StringSliceVar(&options.Images, "with-images", nil, "further images to build and load, for example postgres,redis")
 	command.Flags().DurationVar(&options.Timeout, "timeout", 5*time.Minute, "how long to wait for the cluster to be ready")
 	return command

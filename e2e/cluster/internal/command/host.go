@@ -86,6 +86,7 @@ func nodeCommand() *cobra.Command {
 	flags.StringVar(&spec.CNIBin, "cni-bin", "", "folder of the CNI plugins")
 	flags.IntVar(&spec.Number, "number", 0, "number of the node")
 	flags.IntVar(&spec.Index, "index", 0, "index of the cluster")
+	flags.IntVar(&spec.FakeNodes, "fake-nodes", 0, "how many nodes of the cluster are fake")
 	command.PreRunE = func(command *cobra.Command, _ []string) (err error) {
 		spec.State, err = command.Flags().GetString("state")
 		return err
@@ -116,7 +117,7 @@ func localVolumesCommand() *cobra.Command {
 }
 
 func networkPoliciesCommand() *cobra.Command {
-	var kubeconfig, machines string
+	var kubeconfig, machines, pods string
 	command := &cobra.Command{
 		Use:    "network-policies",
 		Short:  "The component of a node that enforces NetworkPolicies",
@@ -131,12 +132,17 @@ func networkPoliciesCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("failed to read --machines: %w", err)
 			}
-			policy.Enforce(command.Context(), client, link)
+			within, err := netip.ParsePrefix(pods)
+			if err != nil {
+				return fmt.Errorf("failed to read --pods: %w", err)
+			}
+			policy.Enforce(command.Context(), client, link, within)
 			return nil
 		},
 	}
 	command.Flags().StringVar(&kubeconfig, "kubeconfig", "", "way to the API server")
 	command.Flags().StringVar(&machines, "machines", "", "range of the addresses of the nodes and their host, which are let through")
+	command.Flags().StringVar(&pods, "pods", "", "range of the addresses of the pods")
 	return command
 }
 

@@ -11,6 +11,7 @@ const (
 	AdminCertificate             = "admin"
 	PoliciesCertificate          = "network-policies"
 	VolumesCertificate           = "local-volumes"
+	kwokCertificate              = "kwok"
 	metricsCertificate           = "metrics-server"
 	apiServerCertificate         = "kube-apiserver"
 	apiServerToEtcdCertificate   = "kube-apiserver-etcd"
@@ -21,6 +22,7 @@ const (
 	proxyCertificate             = "kube-proxy"
 	schedulerCertificate         = "kube-scheduler"
 
+	kwokUser     = "valerix:kwok"
 	metricsUser  = "valerix:metrics-server"
 	policiesUser = "valerix:network-policies"
 	volumesUser  = "valerix:local-volumes"
@@ -43,7 +45,7 @@ func (n Node) Certificates() []pki.Certificate {
 	if n.Number > 1 {
 		return []pki.Certificate{kubelet}
 	}
-	return []pki.Certificate{
+	all := []pki.Certificate{
 		kubelet,
 		client(proxyCertificate, "system:kube-proxy", ""),
 		client(VolumesCertificate, volumesUser, ""),
@@ -71,4 +73,8 @@ func (n Node) Certificates() []pki.Certificate {
 			DNS: []string{"localhost"}, Addresses: []netip.Addr{loopback},
 		},
 	}
+	if n.playsKubelets() {
+		all = append(all, client(kwokCertificate, kwokUser, ""))
+	}
+	return all
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 
+	"valerix.io/cluster/internal/address"
 	"valerix.io/cluster/internal/layout"
 	"valerix.io/cluster/internal/pki"
 )
@@ -31,8 +32,14 @@ func (n Node) Components() []Component {
 	if n.Number > 1 {
 		return append([]Component{runtime}, agents...)
 	}
+	if n.playsKubelets() {
+		agents = append(agents, playedKubelets())
+	}
 	return append([]Component{runtime, etcd(), n.kubeAPIServer(), kubeControllerManager(), kubeScheduler(), metricsServer()}, agents...)
 }
+
+// playsKubelets says whether kwok runs on this node.
+func (n Node) playsKubelets() bool { return n.Number == 1 && n.FakeNodes > 0 }
 
 func etcd() Component {
 	flags := []string{
@@ -130,6 +137,8 @@ func metricsServer() Component {
 		"--kubelet-preferred-address-types=InternalIP",
 		// The least that it takes: an autoscaler is as slow as its figures are old.
 		"--metric-resolution=10s", "--kubelet-request-timeout=5s",
+		// A fake node has no kubelet that could be asked.
+		"--node-selector="+FakeMark+"!=fake",
 	)
 }
 
@@ -171,7 +180,17 @@ func (n Node) localVolumes() Component {
 
 func (n Node) networkPolicies() Component {
 	return embedded("network-policies", NeedAPI,
-		"--kubeconfig="+kubeconfig(PoliciesCertificate), "--machines="+n.Plan.Link.String())
+		"--kubeconfig="+kubeconfig(PoliciesCertificate), "--machines="+n.Plan.Link.String(), "--pods="+n.Plan.Pods.String())
+}
+
+// playedKubelets is kwok. The stages of its module say what becomes of nodes and pods: it has none by itself.
+func playedKubelets() Component {
+	return Component{Name: "kwok", Need: NeedAPI, Command: []string{
+		kwok, "--kubeconfig=" + kubeconfig(kwokCertificate), "--config=" + stages,
+		"--manage-nodes-with-annotation-selector=" + FakeMark + "=fake",
+		"--cidr=" + address.FakePods.String(),
+		"--node-lease-duration-seconds=40",
+	}}
 }
 
 func embedded(name string, need Need, flags ...string) Component {

@@ -32,6 +32,8 @@ type Node struct {
 	Name   string // Of the node.
 	Number int    // From 1; node 1 carries the control plane.
 	CNIBin string // Folder of the host's CNI plugins.
+	// FakeNodes is how many nodes of the cluster are kwok's, which runs on node 1.
+	FakeNodes int
 }
 
 // Paths inside a node.
@@ -42,6 +44,8 @@ const (
 	pkiDir    = layout.Inside + "/pki"
 	configDir = layout.Inside + "/config"
 	binary    = layout.Inside + "/bin/cluster"
+	kwok      = layout.Inside + "/bin/kwok"
+	stages    = layout.Inside + "/bin/stages.yaml"
 
 	// Volumes is the folder of the local volumes. It lies in the node's own /var.
 	Volumes = "/var/lib/valerix/volumes"
@@ -92,6 +96,9 @@ func (n Node) Files() ([]File, error) {
 		}
 		rendered = append(rendered, File{Name: "audit-policy.yaml", Content: content})
 	}
+	if n.playsKubelets() {
+		clients = append(clients, kwokCertificate)
+	}
 	for _, client := range clients {
 		content, err := Kubeconfig(Access{
 			Context: client, Server: n.Plan.Server(),
@@ -120,6 +127,19 @@ func Addons(plan address.Plan, authority []byte) ([]byte, error) {
 		"Authority": base64.StdEncoding.EncodeToString(authority),
 	})
 }
+
+// FakeNodes renders so many nodes whose kubelet is played by kwok, and its rights. What is to run on one has to say so: it
+// selects them by their label and tolerates their taint.
+func FakeNodes(count int) ([]byte, error) {
+	zones := make([]string, count)
+	for i := range zones {
+		zones[i] = Node{Number: 1 + i%address.MaxNodes}.Zone()
+	}
+	return render("fake-nodes.yaml", map[string]any{"User": kwokUser, "Zones": zones, "Mark": FakeMark})
+}
+
+// FakeMark is the key of the label, the annotation and the taint of fake nodes; the value of each is "fake".
+const FakeMark = "kwok.x-k8s.io/node"
 
 // Access says how to reach an API server. The three credentials are paths, or PEM in base64 if Embedded.
 type Access struct {

@@ -227,6 +227,58 @@ func TestAddonsAreWholeObjects(t *testing.T) {
 	}
 }
 
+func TestFakeNodesArePlayedByTheFirstNode(t *testing.T) {
+	first := node(t, 1, 1)
+	runs := func(n Node) bool {
+		return slices.ContainsFunc(n.Components(), func(c Component) bool { return c.Name == "kwok" })
+	}
+	if runs(first) {
+		t.Error("a cluster without fake nodes has kwok")
+	}
+	second := node(t, 1, 2)
+	first.FakeNodes, second.FakeNodes = 30, 30
+	if !runs(first) || runs(second) {
+		t.Error("kwok runs on the first node and on no other")
+	}
+	everyFileIsMade(t, first, map[string]bool{})
+}
+
+func TestFakeNodesAreWholeObjects(t *testing.T) {
+	manifest, err := FakeNodes(4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zones := map[string]int{}
+	for _, document := range strings.Split(string(manifest), "\n---\n") {
+		var object struct {
+			Kind     string
+			Metadata struct {
+				Name                string
+				Labels, Annotations map[string]string
+			}
+			Spec struct {
+				Taints []struct{ Key, Value, Effect string }
+			}
+		}
+		if err := yaml.Unmarshal([]byte(document), &object); err != nil {
+			t.Fatalf("%v in %s", err, document)
+		}
+		if object.Kind != "Node" {
+			continue
+		}
+		zones[object.Metadata.Labels["topology.kubernetes.io/zone"]]++
+		if object.Metadata.Labels[FakeMark] != "fake" || object.Metadata.Annotations[FakeMark] != "fake" {
+			t.Errorf("nobody finds %s", document)
+		}
+		if taints := object.Spec.Taints; len(taints) != 1 || taints[0].Key != FakeMark || taints[0].Effect != "NoSchedule" {
+			t.Errorf("a pod that does not know better would come to %s", document)
+		}
+	}
+	if len(zones) != 3 || zones["zone-a"] != 2 {
+		t.Errorf("got %v", zones)
+	}
+}
+
 func TestKubeconfigCarriesCredentialsOrNamesThem(t *testing.T) {
 	for embedded, want := range map[bool]string{true: "client-key-data", false: "client-key"} {
 		content, err := Kubeconfig(Access{Context: "valerix-demo", Server: "https://s", Key: "K", Embedded: embedded})

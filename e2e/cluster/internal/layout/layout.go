@@ -4,7 +4,8 @@
 //	  cluster.json                 its index
 //	  kubeconfig                   of the administrator, mode 0600
 //	  audit.log                    every request that the API server answered, one JSON object a line
-//	  pki/ config/ bin/ etcd/
+//	  pki/ config/ etcd/
+//	  bin/                         the cluster's own binary; kwok and its stages.yaml if it has fake nodes
 //	  nodes/NODE/                  node.json (the process), children.json (what it supervises), log/, var/ (its /var)
 //	STATE/locks/NAME.lock          held by a running `up` or `down`
 //	CACHE/images/                  image archives, named by their content
@@ -65,6 +66,8 @@ func (c Cluster) Audit() string      { return filepath.Join(c.Dir(), "audit.log"
 func (c Cluster) PKI() string        { return filepath.Join(c.Dir(), "pki") }
 func (c Cluster) Config() string     { return filepath.Join(c.Dir(), "config") }
 func (c Cluster) Binary() string     { return filepath.Join(c.Dir(), "bin", "cluster") }
+func (c Cluster) Kwok() string       { return filepath.Join(c.Dir(), "bin", "kwok") }
+func (c Cluster) Stages() string     { return filepath.Join(c.Dir(), "bin", "stages.yaml") }
 func (c Cluster) Nodes() string      { return filepath.Join(c.Dir(), "nodes") }
 
 // Context is the name of the cluster's kubeconfig context.

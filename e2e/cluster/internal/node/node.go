@@ -26,6 +26,8 @@ type Spec struct {
 	Number  int
 	Index   int
 	CNIBin  string
+	// FakeNodes is how many more nodes the cluster has whose kubelet is played.
+	FakeNodes int
 }
 
 // Path is the search path of everything inside a node, whatever the caller's was.
@@ -38,7 +40,7 @@ const Path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 func Command(binary string, spec Spec, log, fabric, start *os.File) *exec.Cmd {
 	command := exec.Command(binary, "node",
 		"--state", spec.State, "--cluster", spec.Cluster, "--cni-bin", spec.CNIBin,
-		"--number", fmt.Sprint(spec.Number), "--index", fmt.Sprint(spec.Index))
+		"--number", fmt.Sprint(spec.Number), "--index", fmt.Sprint(spec.Index), "--fake-nodes", fmt.Sprint(spec.FakeNodes))
 	command.Env = []string{"PATH=" + Path, "HOME=/root"}
 	command.Stdout, command.Stderr = log, log
 	command.ExtraFiles = []*os.File{fabric, start} // Descriptors 3 and 4.
@@ -82,7 +84,7 @@ func Run(spec Spec) error {
 	if err := furnish(cluster, place); err != nil {
 		return err
 	}
-	configured := config.Node{Plan: plan, Name: place.Name, Number: place.Number, CNIBin: spec.CNIBin}
+	configured := config.Node{Plan: plan, Name: place.Name, Number: place.Number, CNIBin: spec.CNIBin, FakeNodes: spec.FakeNodes}
 	children, err := supervised(configured)
 	if err != nil {
 		return err

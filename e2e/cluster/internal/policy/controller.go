@@ -24,7 +24,7 @@ const (
 
 // Enforce keeps the packet filter of this node as the cluster's policies have it, until the context ends. What was
 // enforced last stays in force meanwhile: a node that has lost its API server is as closed as it was.
-func Enforce(ctx context.Context, client kubernetes.Interface, machines netip.Prefix) {
+func Enforce(ctx context.Context, client kubernetes.Interface, machines, pods netip.Prefix) {
 	factory := informers.NewSharedInformerFactory(client, 0)
 	changed := make(chan struct{}, 1)
 	wake := func() {
@@ -36,9 +36,9 @@ func Enforce(ctx context.Context, client kubernetes.Interface, machines netip.Pr
 	handler := cache.ResourceEventHandlerFuncs{
 		AddFunc: func(any) { wake() }, UpdateFunc: func(any, any) { wake() }, DeleteFunc: func(any) { wake() },
 	}
-	pods, namespaces := factory.Core().V1().Pods(), factory.Core().V1().Namespaces()
+	podCache, namespaces := factory.Core().V1().Pods(), factory.Core().V1().Namespaces()
 	policies := factory.Networking().V1().NetworkPolicies()
-	for _, informer := range []cache.SharedIndexInformer{pods.Informer(), namespaces.Informer(), policies.Informer()} {
+	for _, informer := range []cache.SharedIndexInformer{podCache.Informer(), namespaces.Informer(), policies.Informer()} {
 		_, _ = informer.AddEventHandler(handler) // Fails only on an informer that has been stopped.
 	}
 	factory.Start(ctx.Done())
@@ -52,9 +52,9 @@ func Enforce(ctx context.Context, client kubernetes.Interface, machines netip.Pr
 		case <-changed:
 			time.Sleep(settle)
 		}
-		world := World{Machines: machines}
+		world := World{Machines: machines, Range: pods}
 		// A cache is not asked over the network, and its answer has no error.
-		world.Pods, _ = pods.Lister().List(labels.Everything())
+		world.Pods, _ = podCache.Lister().List(labels.Everything())
 		world.Namespaces, _ = namespaces.Lister().List(labels.Everything())
 		world.Policies, _ = policies.Lister().List(labels.Everything())
 		rules, err := Rules(world)

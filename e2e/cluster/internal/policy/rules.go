@@ -28,7 +28,9 @@ const Table = "valerix-policy"
 type World struct {
 	// Machines is the range of the nodes' own addresses and their host's. They may reach every pod, as a node may its
 	// own pods: kubelets ask probes, and the host is where people and tests sit.
-	Machines   netip.Prefix
+	Machines netip.Prefix
+	// Range is where pods are. One elsewhere is fake: nobody sends it a packet, and thousands would slow the filter down.
+	Range      netip.Prefix
 	Pods       []*core.Pod
 	Namespaces []*core.Namespace
 	Policies   []*networking.NetworkPolicy
@@ -49,7 +51,7 @@ var (
 // Rules renders one transaction that replaces our table as a whole.
 func Rules(world World) (string, error) {
 	world.Pods = slices.Clone(world.Pods)
-	world.Pods = slices.DeleteFunc(world.Pods, func(pod *core.Pod) bool { return !address(pod).IsValid() })
+	world.Pods = slices.DeleteFunc(world.Pods, func(pod *core.Pod) bool { return !world.Range.Contains(address(pod)) })
 	slices.SortFunc(world.Pods, func(a, b *core.Pod) int { return address(a).Compare(address(b)) })
 	policies := slices.Clone(world.Policies)
 	slices.SortFunc(policies, func(a, b *networking.NetworkPolicy) int {

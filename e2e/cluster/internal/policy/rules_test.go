@@ -29,6 +29,7 @@ func rulesFor(t *testing.T, specs ...string) string {
 	t.Helper()
 	world := World{
 		Machines: netip.MustParsePrefix("10.201.1.0/24"),
+		Range:    netip.MustParsePrefix("10.66.0.0/16"),
 		Pods: []*core.Pod{
 			pod("shop", "order", "10.66.1.3"), pod("shop", "inventory", "10.66.1.2"), pod("ops", "prometheus", "10.66.2.9"),
 			pod("shop", "waiting", ""),
@@ -42,7 +43,7 @@ func rulesFor(t *testing.T, specs ...string) string {
 	ended.Status.Phase = core.PodSucceeded
 	onHost := pod("shop", "inventory", "10.201.1.2")
 	onHost.Spec.HostNetwork = true
-	world.Pods = append(world.Pods, ended, onHost)
+	world.Pods = append(world.Pods, ended, onHost, pod("shop", "inventory", "10.250.0.7"))
 	for i, spec := range specs {
 		policy := &networking.NetworkPolicy{ObjectMeta: meta.ObjectMeta{Namespace: "shop", Name: fmt.Sprint("p", i)}}
 		if err := yaml.UnmarshalStrict([]byte(spec), &policy.Spec); err != nil {
@@ -54,8 +55,8 @@ func rulesFor(t *testing.T, specs ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(rules, "10.66.1.77") || strings.Contains(rules, "10.201.1.2,") {
-		t.Errorf("a pod that has ended, or has no address of its own, is in the rules:\n%s", rules)
+	if strings.Contains(rules, "10.66.1.77") || strings.Contains(rules, "10.201.1.2,") || strings.Contains(rules, "10.250.") {
+		t.Errorf("a pod that has ended, has no address of its own or is fake is in the rules:\n%s", rules)
 	}
 	return rules
 }

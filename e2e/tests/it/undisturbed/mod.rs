@@ -4,9 +4,10 @@
 //! module, the last one, is what keeps it from holding up those that can run beside each other.
 
 mod absent;
+mod garbage;
 pub(crate) mod guarded_postgres;
 mod kills;
-mod monitors;
+pub mod monitors;
 mod probes;
 mod processor;
 mod proven;

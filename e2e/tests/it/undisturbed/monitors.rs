@@ -11,11 +11,11 @@ use std::time::Duration;
 use valerix_crds::{ResilientService, names::condition as types};
 use valerix_e2e::world::{World, eventually, has_condition};
 
-const DEFINITION: &str = "servicemonitors.monitoring.coreos.com";
+pub const DEFINITION: &str = "servicemonitors.monitoring.coreos.com";
 const WAIT: Duration = Duration::from_secs(60);
 
 /// As much of the definition as the API server needs.
-fn definition() -> Result<CustomResourceDefinition> {
+pub fn definition() -> Result<CustomResourceDefinition> {
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     let version = json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}});
     let names = json!({"kind": "ServiceMonitor", "listKind": "ServiceMonitorList", "plural": "servicemonitors", "singular": "servicemonitor"});

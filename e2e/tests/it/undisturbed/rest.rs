@@ -3,43 +3,14 @@
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{BufRead, BufReader},
-    path::PathBuf,
-    time::Duration,
+use std::time::Duration;
+use valerix_e2e::{
+    audit::{counted, is_of_rest, requests},
+    world::{World, eventually},
 };
-use valerix_e2e::world::{OPERATOR_USER, World, eventually};
 
 /// What was quiet for so long is at rest: longer than a resync of anything, but for a wait after many failures.
 const QUIET: TimeDelta = TimeDelta::seconds(30);
-
-/// Whether at rest there are such requests: watches, and those for the Lease.
-fn is_of_rest(event: &Value) -> bool {
-    event["verb"] == "watch" || event["objectRef"]["resource"] == "leases"
-}
-
-/// The operator's requests that began within a span of time.
-fn requests(path: &PathBuf, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Vec<Value>> {
-    let file = File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
-    let mut requests = Vec::new();
-    for line in BufReader::new(file).lines() {
-        let line = line?;
-        if !line.contains(OPERATOR_USER) {
-            continue;
-        }
-        let event: Value = serde_json::from_str(&line)?;
-        let at = event["requestReceivedTimestamp"]
-            .as_str()
-            .and_then(|text| text.parse::<DateTime<Utc>>().ok());
-        // A watch is one request with two lines: when it begins to answer and when it ends.
-        if event["user"]["username"] == OPERATOR_USER && at.is_some_and(|at| at >= from && at <= to) {
-            requests.push(event);
-        }
-    }
-    Ok(requests)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_minutes_of_rest_are_watches_and_the_lease() -> Result<()> {
@@ -60,19 +31,7 @@ async fn two_minutes_of_rest_are_watches_and_the_lease() -> Result<()> {
     // The log is written behind the requests.
     tokio::time::sleep(Duration::from_secs(2)).await;
 
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    let mut leases = 0;
-    for event in requests(&audit_log, from, to)? {
-        let (verb, resource) = (
-            event["verb"].as_str().unwrap_or_default(),
-            event["objectRef"]["resource"].as_str().unwrap_or_default(),
-        );
-        if resource == "leases" && verb != "watch" {
-            leases += 1;
-        } else {
-            *counts.entry(format!("{verb} {resource}")).or_default() += 1;
-        }
-    }
+    let (leases, counts) = counted(&requests(&audit_log, from, to)?);
     eprintln!("at rest for two minutes: {leases} requests for the Lease, beside {counts:?}");
     ensure!(
         (1..=60).contains(&leases),

@@ -17,6 +17,10 @@ use crate::workspace::Artifacts;
 
 /// The end-to-end tests that need several nodes.
 const OF_PLACEMENT: &str = "placement::";
+/// Those that need fake nodes.
+const OF_SCALE: &str = "scale::";
+/// How their figures begin, which a person is shown.
+const FIGURES: &str = "scale: ";
 
 /// Images, a cluster, every end-to-end test; the cluster is removed whatever happens, unless the person wants to look at it.
 pub fn run(paths: &Paths, cluster: &Cluster<'_>, scope: Scope, steps: &mut Steps, count: &mut Count) {
@@ -28,8 +32,12 @@ pub fn run(paths: &Paths, cluster: &Cluster<'_>, scope: Scope, steps: &mut Steps
         steps.run("Removing what an interrupted run left", |log| cluster.down(log))?;
         let artifacts = steps.run("Compiling the tests", |log| compile(paths, log))?;
         let built = steps.run("Building the images", |log| {
-            // Compiled with the tests.
-            let programs = images::compile(paths, cluster.builder(), Profile::Dev, log)?;
+            // Compiled with the tests, unless they are measured.
+            let profile = match scope {
+                Scope::Scale { .. } => Profile::Release,
+                _ => Profile::Dev,
+            };
+            let programs = images::compile(paths, cluster.builder(), profile, log)?;
             images::build(paths, cluster.builder(), &programs, log)
         })?;
         let access = steps.run("Bringing the cluster up", |log| cluster.up(log))?;
@@ -37,9 +45,10 @@ pub fn run(paths: &Paths, cluster: &Cluster<'_>, scope: Scope, steps: &mut Steps
         steps.run("End-to-end tests", |log| {
             let chosen: &[&str] = match scope {
                 Scope::Placement => &[OF_PLACEMENT],
-                _ => &["--skip", OF_PLACEMENT],
+                Scope::Scale { .. } => &[OF_SCALE, "--nocapture"],
+                _ => &["--skip", OF_PLACEMENT, "--skip", OF_SCALE],
             };
-            let tests = test_on(paths, cluster, (&access, &loaded), (&artifacts, chosen), log);
+            let tests = test_on(paths, cluster, (&access, &loaded), (&artifacts, chosen), scope, log);
             judge(tests, count, log)
         })
     })();
@@ -62,6 +71,7 @@ fn test_on(
     cluster: &Cluster<'_>,
     (access, images): (&Access, &BTreeMap<String, String>),
     (artifacts, chosen): (&Artifacts, &[&str]),
+    scope: Scope,
     log: &Log,
 ) -> Result<()> {
     log.say(&format!("KUBECONFIG={}", access.kubeconfig.display()));
@@ -76,11 +86,18 @@ fn test_on(
             .args(["--test-threads=6", "--show-output"])
             .args(chosen)
             .in_folder(&test.folder);
-        outcome = outcome.and(
-            program
-                .run(log)
-                .with_context(|| format!("the test program {} failed", test.name)),
-        );
+        let ran = match scope {
+            Scope::Scale { services } => {
+                let measured = program.env("VALERIX_ROUNDS", services.to_string());
+                measured.run_seeing(log, |line| {
+                    if line.starts_with(FIGURES) {
+                        log.say(line);
+                    }
+                })
+            }
+            _ => program.run(log),
+        };
+        outcome = outcome.and(ran.with_context(|| format!("the test program {} failed", test.name)));
         interrupt::check()?;
     }
     outcome

@@ -67,6 +67,21 @@ pub const VERSITYGW: GoProgram = GoProgram {
     package: "github.com/versity/versitygw/cmd/versitygw",
     kubernetes: &[],
 };
+/// Plays the kubelets of fake nodes.
+const KWOK: GoProgram = GoProgram {
+    name: "kwok",
+    module: "e2e/kwok",
+    package: "sigs.k8s.io/kwok/cmd/kwok",
+    kubernetes: &[],
+};
+/// What becomes of nodes and pods, in the folder `kustomize/stage` of kwok's module: all is well, and at once.
+const STAGES: [&str; 5] = [
+    "node/fast/node-initialize.yaml",
+    "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
+    "pod/fast/pod-ready.yaml",
+    "pod/fast/pod-complete.yaml",
+    "pod/fast/pod-delete.yaml",
+];
 /// Clusters in Docker containers; only where a Docker engine answers.
 pub const KIND: GoProgram = GoProgram {
     name: "kind",
@@ -118,6 +133,29 @@ impl GoProgram {
         let told = |variable: &&str| format!(" -X {variable}Major={major} -X {variable}Minor={minor}");
         format!("-s -w{}", self.kubernetes.iter().map(told).collect::<String>())
     }
+}
+
+/// The folder that kwok is in, with the stages of its module in `stages.yaml`, as the cluster program takes it.
+///
+/// # Errors
+/// When Go is missing or the build fails.
+pub fn install_kwok(paths: &Paths, log: &Log) -> Result<PathBuf> {
+    let program = KWOK.install(paths, log)?;
+    let folder = program.parent().context("failed to name kwok's folder")?.to_owned();
+    let stages = folder.join("stages.yaml");
+    if !stages.exists() {
+        let module = go(&paths.checkout.join(KWOK.module))
+            .args(["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"])
+            .read(log)?;
+        let module = Path::new(module.trim()).join("kustomize/stage");
+        let read = |file: &str| {
+            let path = module.join(file);
+            fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))
+        };
+        let texts = STAGES.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+        fs::write(&stages, texts.join("\n---\n")).with_context(|| format!("failed to write {}", stages.display()))?;
+    }
+    Ok(folder)
 }
 
 /// The version of the module that holds `package`, as a `go.mod` requires it.

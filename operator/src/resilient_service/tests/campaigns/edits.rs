@@ -107,6 +107,36 @@ async fn what_a_changed_leaf_makes_of_a_service_is_what_a_fresh_one_has() {
     assert!(other > refused, "{other} are another service, {refused} refused");
 }
 
+/// Each child, deleted and edited: what is wanted stands again within a second.
+#[tokio::test(start_paused = true)]
+async fn each_child_that_is_deleted_or_edited_stands_again_within_a_second() {
+    let api = FakeApi::default();
+    with_monitors(&api);
+    api.create(SERVICES, with_every_child());
+    let operator = Operator::start(&api);
+    settle(&api, REST).await;
+    let wanted = state(&api);
+    assert_eq!(wanted.len(), CHILDREN.len(), "{:?}", wanted.keys());
+    for path in CHILDREN {
+        for is_deleted in [true, false] {
+            match is_deleted {
+                true => api.delete(path),
+                false => drop(api.merge(
+                    path,
+                    json!({"metadata": {"labels": {"app.kubernetes.io/name": "another"}}}),
+                )),
+            }
+            let begun = tokio::time::Instant::now();
+            while let Some(difference) = difference(&state(&api), &wanted) {
+                assert!(begun.elapsed() <= Duration::from_secs(1), "{path}: {difference}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            settle(&api, SHORT_REST).await;
+        }
+    }
+    drop(operator);
+}
+
 /// Does to a child what no field of its own is: takes its owner away or makes him a mere one, says another status of it,
 /// or keeps it from going when it is deleted, for a while.
 async fn meddle(api: &FakeApi, path: &str, random: &mut StdRng) -> String {

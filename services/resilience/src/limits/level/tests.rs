@@ -35,6 +35,29 @@ fn accepted(quota: &Quota, gaps: &[u64]) -> Vec<u64> {
     times
 }
 
+/// Three times what is allowed, dealt out to replicas that know of each other only how many they are.
+#[test]
+fn replicas_with_a_share_each_let_pass_within_a_tenth_of_the_limit() {
+    for (replicas, algorithm) in [2_u32, 5, 10]
+        .into_iter()
+        .flat_map(|replicas| [LimitAlgorithm::Window, LimitAlgorithm::GCRA].map(|algorithm| (replicas, algorithm)))
+    {
+        let share = quota(1_000, 1_000, 100, algorithm).divided(replicas);
+        let mut levels: Vec<Level> = (0..replicas).map(|_| Level::empty(&share)).collect();
+        let mut passed = 0;
+        for request in 0..30_000_u64 {
+            let now = 5_000_000_000 + request * 1_000_000_000 / 3_000;
+            let level = &mut levels[usize::try_from(request % u64::from(replicas)).unwrap()];
+            passed += u32::from(level.take(&share, now).allowed);
+        }
+        // In ten seconds.
+        assert!(
+            (9_000..=11_000).contains(&passed),
+            "{replicas} replicas, {algorithm:?}: {passed}"
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
