@@ -2,23 +2,39 @@
 
 use crate::Files;
 use anyhow::{Context, Result};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString};
 use serde::Serialize;
 use serde_json::Value;
 use std::path::Path;
-use valerix_crds::{ChaosExperimentSpec, ChaosTarget, ConcurrencyPolicy, DesiredState, Duration, ResilientServiceSpec};
+use valerix_crds::{
+    ChaosExperimentSpec, ChaosTarget, ConcurrencyPolicy, DesiredState, Duration, ResilientServiceSpec,
+    ResourceRequirements,
+};
 
 mod backups;
 mod experiments;
 mod jobs;
 mod services;
 mod shop;
+mod workloads;
 
 /// One file: its name, what a reader learns from it, and the objects.
 struct Example {
     name: &'static str,
     about: &'static str,
-    objects: Vec<Value>,
+    objects: Vec<Object>,
+}
+
+/// An object, and what a reader is told right before it, if anything.
+struct Object {
+    word: &'static str,
+    value: Value,
+}
+
+impl Object {
+    fn saying(self, word: &'static str) -> Self {
+        Self { word, ..self }
+    }
 }
 
 pub fn files() -> Result<Files> {
@@ -26,16 +42,19 @@ pub fn files() -> Result<Files> {
     for example in examples()? {
         let mut text =
             String::from("# Generated from e2e/generate/src/examples.rs; change that and run `make generate`.\n");
-        for line in example.about.lines() {
-            text.push_str(&format!("# {line}\n"));
-        }
-        for object in &example.objects {
+        text.push_str(&comment(example.about));
+        for Object { word, value } in &example.objects {
             text.push_str("---\n");
-            text.push_str(&crate::yaml::write(object).context("failed to write an example as YAML")?);
+            text.push_str(&comment(word));
+            text.push_str(&crate::yaml::write(value).context("failed to write an example as YAML")?);
         }
         files.insert(Path::new("examples").join(format!("{}.yaml", example.name)), text);
     }
     Ok(files)
+}
+
+fn comment(text: &str) -> String {
+    text.lines().map(|line| format!("# {line}\n")).collect()
 }
 
 fn examples() -> Result<Vec<Example>> {
@@ -69,6 +88,16 @@ fn examples() -> Result<Vec<Example>> {
             name: "service-of-a-manifest",
             about: "What a Deployment, a Service, a HorizontalPodAutoscaler, a PodDisruptionBudget and a NetworkPolicy of a public chart say,\nas one service: podinfo, with a volume, a user of its own, a probe by command and room to grow.",
             objects: vec![object(&services::of_a_manifest()?)?],
+        },
+        Example {
+            name: "workloads/online-boutique",
+            about: "Every Deployment of Online Boutique 0.10.0 (GoogleCloudPlatform/microservices-demo) with its Service, as one service each:\ngRPC that the kubelet asks by itself, a user of its own, five seconds to end.",
+            objects: workloads::online_boutique::workloads()?,
+        },
+        Example {
+            name: "workloads/sock-shop",
+            about: "Every Deployment of Sock Shop (microservices-demo/microservices-demo) with its Service, as one service each: capabilities\nby name, databases that begin as root, a container beside another.",
+            objects: workloads::sock_shop::workloads()?,
         },
         Example {
             name: "chaos-pod-kill",
@@ -122,12 +151,25 @@ fn examples() -> Result<Vec<Example>> {
 }
 
 /// An object as JSON without its empty status.
-fn object<K: Serialize>(resource: &K) -> Result<Value> {
+fn object<K: Serialize>(resource: &K) -> Result<Object> {
     let mut value = serde_json::to_value(resource).context("failed to write an example as JSON")?;
     if let Some(map) = value.as_object_mut() {
         map.remove("status");
     }
-    Ok(value)
+    Ok(Object { word: "", value })
+}
+
+/// CPU and memory, as asked for and at most.
+fn resources(requests: (&str, &str), limits: (&str, &str)) -> ResourceRequirements {
+    let quantities = |(cpu, memory): (&str, &str)| {
+        [("cpu", cpu), ("memory", memory)]
+            .map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned())))
+            .into()
+    };
+    ResourceRequirements {
+        requests: quantities(requests),
+        limits: quantities(limits),
+    }
 }
 
 /// What is said of a service when only its image is: a field that has no default is added here.
@@ -216,16 +258,54 @@ fn duration(text: &str) -> Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+    use serde_json::json;
+    use std::{collections::BTreeSet, sync::Arc};
+    use valerix_crds::ResilientService;
+    use valerix_operator::{convert::convert, resilient_service::children, runtime::drift::project};
 
     #[test]
     fn all_of_them_can_be_applied_to_one_namespace() {
         let mut seen = BTreeSet::new();
         for example in examples().unwrap() {
-            for object in &example.objects {
-                let named = (object["kind"].to_string(), object["metadata"]["name"].to_string());
+            for Object { value, .. } in &example.objects {
+                let named = (value["kind"].to_string(), value["metadata"]["name"].to_string());
                 assert!(seen.insert(named.clone()), "{named:?} is there twice: {}", example.name);
             }
         }
+    }
+
+    /// What the operator would make of it is read by the converter, which knows Deployments and nothing of how they are built.
+    #[test]
+    fn what_is_made_of_a_service_says_what_it_says() {
+        let objects = examples().unwrap().into_iter().flat_map(|example| example.objects);
+        let services: Vec<Value> = objects
+            .map(|object| object.value)
+            .filter(|value| value["kind"] == json!("ResilientService") && value["spec"].get("guard").is_none())
+            .collect();
+        assert!(services.len() > 27, "{}", services.len());
+        let lost: Vec<String> = services.into_iter().filter_map(lost).collect();
+        assert!(lost.is_empty(), "{}", lost.join("\n"));
+    }
+
+    /// What is not there any more, or is there otherwise, once it was built and converted.
+    fn lost(mut service: Value) -> Option<String> {
+        let name = service["metadata"]["name"].clone();
+        service["metadata"]["namespace"] = json!("shop");
+        service["metadata"]["uid"] = json!("uid");
+        let read: Arc<ResilientService> = Arc::new(serde_json::from_value(service.clone()).unwrap());
+        let children = match children(&read, "guard:1", "valerix-system") {
+            Ok(children) => children,
+            Err(violations) => return Some(format!("{name}: {violations}")),
+        };
+        let manifest = json!({"apiVersion": "v1", "kind": "List", "items": children.objects().unwrap()});
+        let converted = convert(&manifest.to_string()).unwrap().yaml;
+        let found: Value = serde_yaml::from_str(converted.trim_start_matches("---\n")).unwrap();
+        let wanted = &mut service["spec"];
+        // Manifests have no word for what pods report and for consent, none for a pause of no length, and a NetworkPolicy stays.
+        for field in ["resilience", "chaos", "lifecycle", "networkPolicy"] {
+            wanted.as_object_mut().unwrap().remove(field);
+        }
+        let seen = project(wanted, &found["spec"]);
+        (seen != *wanted).then(|| format!("{name}: {seen} of {wanted}"))
     }
 }

@@ -34,11 +34,12 @@ struct Arguments {
 }
 
 /// Folders in which a file that nothing generates any more is an error, with the extension of generated files.
-const OWNED_FOLDERS: [(&str, &str); 5] = [
+const OWNED_FOLDERS: [(&str, &str); 6] = [
     ("crds", "yaml"),
     ("charts/valerix/templates/crds", "yaml"),
     ("examples", "yaml"),
     ("examples/chaos", "yaml"),
+    ("examples/workloads", "yaml"),
     (schemas::FOLDER, "json"),
 ];
 

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use std::time::Duration;
 use valerix_crds::{ResilientService, names::condition as types};
+use valerix_e2e::kubectl::kubectl_with;
 use valerix_e2e::world::{SHOP, World, has_condition, shop_services};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,29 +95,32 @@ async fn every_example_is_accepted_and_the_one_for_any_image_runs() -> Result<()
     let world = World::shared().await?;
     world
         .with_namespace("examples", async |namespace| {
-            let mut applied = 0;
-            let folders = ["examples", "examples/chaos"].map(|folder| world.environment.root.join(folder));
-            for entry in folders
-                .iter()
-                .map(std::fs::read_dir)
-                .collect::<Result<Vec<_>, _>>()?
-                .into_iter()
-                .flatten()
-            {
-                let path = entry?.path();
-                if path.extension().is_some_and(|extension| extension == "yaml") {
-                    let output = world.create(namespace, &std::fs::read_to_string(&path)?).await?;
-                    ensure!(output.success, "{}: {}", path.display(), output.all());
-                    ensure!(
-                        !output.stderr.contains("Warning"),
-                        "{}: {}",
-                        path.display(),
-                        output.stderr
-                    );
-                    applied += 1;
+            // The images of whole applications are not at hand, and a machine of two cores has no room for them.
+            for (folder, stored, least) in [
+                ("examples", "none", 6),
+                ("examples/chaos", "none", 1),
+                ("examples/workloads", "server", 2),
+            ] {
+                let mut found = 0;
+                for entry in std::fs::read_dir(world.environment.root.join(folder))? {
+                    let path = entry?.path();
+                    if path.extension().is_some_and(|extension| extension == "yaml") {
+                        let dry_run = format!("--dry-run={stored}");
+                        let arguments = ["create", &dry_run, "-n", namespace, "-f", "-"];
+                        let example = std::fs::read_to_string(&path)?;
+                        let output = kubectl_with(&world.environment, &arguments, Some(&example)).await?;
+                        ensure!(output.success, "{}: {}", path.display(), output.all());
+                        ensure!(
+                            !output.stderr.contains("Warning"),
+                            "{}: {}",
+                            path.display(),
+                            output.stderr
+                        );
+                        found += 1;
+                    }
                 }
+                ensure!(found >= least, "only {found} examples were found in {folder}");
             }
-            ensure!(applied >= 6, "only {applied} examples were found");
             let ready = |service: &ResilientService| {
                 service
                     .status

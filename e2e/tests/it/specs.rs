@@ -1,5 +1,5 @@
-//! Whatever the schema and the operator's rules accept, a real API server takes: drawn ResilientServices, and each child
-//! that the operator would make of one. Nothing is stored.
+//! Whatever the schema and the operator's rules accept, a real API server takes: drawn ResilientServices and those of whole
+//! applications, and each child that the operator would make of one. Nothing is stored.
 
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, stream};
@@ -8,8 +8,9 @@ use kube::{
     api::{Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
+use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, env, sync::Arc};
+use std::{collections::BTreeMap, env, fs, sync::Arc};
 use valerix_crds::ResilientService;
 use valerix_draw::Draws;
 use valerix_e2e::world::{OPERATOR_NAMESPACE, World};
@@ -96,47 +97,91 @@ fn with_children(mut service: Value, namespace: &str) -> Result<Vec<Value>> {
     Ok(std::iter::once(drawn).chain(resources.objects()?).collect())
 }
 
+/// What was objected to, with how often and the first specification of which.
+#[derive(Default)]
+struct Objections {
+    asked: usize,
+    found: BTreeMap<String, (usize, Value)>,
+}
+
+impl Objections {
+    /// Asks about the service and each child.
+    async fn ask(&mut self, client: &Client, namespace: &str, service: &Value) -> Result<()> {
+        let objects = with_children(service.clone(), namespace)?;
+        self.asked += objects.len();
+        let mut answers = stream::iter(objects)
+            .map(|object| {
+                let client = client.clone();
+                async move { (object["kind"].clone(), objection(&client, namespace, &object).await) }
+            })
+            .buffered(AT_A_TIME);
+        while let Some((kind, answer)) = answers.next().await {
+            if let Some(text) = answer? {
+                let short: String = text.chars().take(400).collect();
+                let entry = self
+                    .found
+                    .entry(format!("{kind}: {short}"))
+                    .or_insert((0, service["spec"].clone()));
+                entry.0 += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn none(&self, of: &str) -> Result<()> {
+        let told: Vec<String> = self
+            .found
+            .iter()
+            .take(40)
+            .map(|(text, (count, spec))| format!("{count} times {text}\n  first of {:.1500}", spec.to_string()))
+            .collect();
+        ensure!(
+            self.found.is_empty(),
+            "{} objections to {} objects of {of}:\n{}",
+            self.found.len(),
+            self.asked,
+            told.join("\n")
+        );
+        Ok(())
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_schema_accepts_the_api_server_takes_with_every_child() -> Result<()> {
     let (rounds, seed) = (number("VALERIX_ROUNDS", ROUNDS)?, number("VALERIX_SEED", 1)?);
     let world = World::shared().await?;
     let work = async |namespace: &str| {
         let mut draws = Draws::seeded(seed)?;
-        let mut objections: BTreeMap<String, (usize, Value)> = BTreeMap::new();
-        let mut asked = 0;
+        let mut objections = Objections::default();
         for round in 0..rounds {
             let service = draws.service("order", refused);
-            let objects =
-                with_children(service.clone(), namespace).with_context(|| format!("seed {seed}, round {round}"))?;
-            asked += objects.len();
-            let mut answers = stream::iter(objects)
-                .map(|object| {
-                    let client = world.client.clone();
-                    async move { (object["kind"].clone(), objection(&client, namespace, &object).await) }
-                })
-                .buffered(AT_A_TIME);
-            while let Some((kind, answer)) = answers.next().await {
-                if let Some(text) = answer? {
-                    let short: String = text.chars().take(400).collect();
-                    let entry = objections
-                        .entry(format!("{kind}: {short}"))
-                        .or_insert((0, service["spec"].clone()));
-                    entry.0 += 1;
-                }
-            }
+            objections
+                .ask(&world.client, namespace, &service)
+                .await
+                .with_context(|| format!("seed {seed}, round {round}"))?;
         }
-        let told: Vec<String> = objections
-            .iter()
-            .take(40)
-            .map(|(text, (count, spec))| format!("{count} times {text}\n  first of {:.1500}", spec.to_string()))
-            .collect();
-        ensure!(
-            objections.is_empty(),
-            "seed {seed}: {} objections to {asked} objects of {rounds} services:\n{}",
-            objections.len(),
-            told.join("\n")
-        );
-        Ok(())
+        objections.none(&format!("{rounds} services of seed {seed}"))
     };
     world.with_namespace("specs", work).await
+}
+
+/// The applications of the examples, whose images are not at hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_workload_of_the_examples_is_taken_with_every_child() -> Result<()> {
+    let world = World::shared().await?;
+    let work = async |namespace: &str| {
+        let mut objections = Objections::default();
+        let mut services = 0;
+        for entry in fs::read_dir(world.environment.root.join("examples/workloads"))? {
+            let text = fs::read_to_string(entry?.path())?;
+            for document in serde_yaml::Deserializer::from_str(&text) {
+                let service = Value::deserialize(document).context("failed to read an example")?;
+                objections.ask(&world.client, namespace, &service).await?;
+                services += 1;
+            }
+        }
+        ensure!(services >= 27, "only {services} workloads were found");
+        objections.none(&format!("{services} workloads"))
+    };
+    world.with_namespace("workloads", work).await
 }

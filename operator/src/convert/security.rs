@@ -28,14 +28,19 @@ pub fn convert(
     for field in ["allowPrivilegeEscalation", "readOnlyRootFilesystem"] {
         wanted.put_some(field, of_container.take(field));
     }
+    let mut is_given_some = false;
     let capabilities = of_container.take("capabilities");
     if let Some(capabilities) = &capabilities {
         // One that names none to drop drops none.
-        let drop = capabilities.get("drop").cloned().unwrap_or_else(|| json!([]));
-        let add = capabilities.get("add").cloned().unwrap_or_else(|| json!([]));
+        let (add, drop) = (named(&capabilities["add"]), named(&capabilities["drop"]));
+        is_given_some = !add.is_empty();
         wanted.put("capabilities", json!({"add": add, "drop": drop}));
     }
     let wanted = &mut wanted.0;
+    if is_given_some {
+        // Of a user that is not root it is the program's file that has them, and that counts only where privileges may be gained.
+        wanted.entry("allowPrivilegeEscalation").or_insert_with(|| json!(true));
+    }
     match wanted.get("runAsUser") {
         None => notes.warn(
             "nothing says as which user the container runs, so it runs as 65532; write the image's own user into \
@@ -70,4 +75,10 @@ pub fn convert(
         }
         own.put("securityContext", Value::Object(rest));
     }
+}
+
+/// Capabilities as the kind takes them: container runtimes read `all` as `ALL`.
+fn named(found: &Value) -> Vec<String> {
+    let names = found.as_array().into_iter().flatten().filter_map(Value::as_str);
+    names.map(str::to_uppercase).collect()
 }

@@ -187,9 +187,13 @@ fn a_list_with_a_volume_and_capabilities() {
         spec["volumeMounts"],
         json!([{"name": "tmp-volume", "mountPath": "/tmp"}])
     );
+    let security = json!({
+        "runAsUser": 10001, "runAsNonRoot": true, "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}, "allowPrivilegeEscalation": true
+    });
     assert_eq!(
-        spec["securityContext"]["capabilities"],
-        json!({"drop": ["all"], "add": ["NET_BIND_SERVICE"]})
+        spec["securityContext"], security,
+        "as the kind spells it, and of use to the program"
     );
     assert_eq!(
         spec["service"],

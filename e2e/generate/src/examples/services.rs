@@ -1,15 +1,15 @@
 //! Services: what a team writes for a program of its own or of others.
 
-use super::{duration, service};
+use super::{duration, resources, service};
 use anyhow::{Context, Result};
-use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 use valerix_crds::{
     Autoscaling, Bulkhead, Chaos, ChaosAdmission, CircuitBreaker, Concurrency, ConcurrencyType, ContainerPort,
     Disruption, EnvFrom, Guard, GuardMode, Idempotency, Inbound, LimitKey, LimitKeyType, LimitScope, LocalReference,
     NetworkPolicy, NetworkPolicyMode, Priorities, Priority, ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule,
-    ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, ResourceRequirements, RoutePriority,
-    SecurityContext, Target, Timeouts, Verbatim, VolumeMount,
+    ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, RoutePriority, SecurityContext, Target,
+    Timeouts, Verbatim, VolumeMount,
 };
 
 pub fn any_image() -> ResilientService {
@@ -192,11 +192,6 @@ pub fn with_limits() -> Result<ResilientService> {
 
 /// What podinfo's own chart deploys when its values for volumes, scaling and disruption are turned on.
 pub fn of_a_manifest() -> Result<ResilientService> {
-    let quantities = |cpu: &str, memory: &str| {
-        [("cpu", cpu), ("memory", memory)]
-            .map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned())))
-            .into()
-    };
     let probe = |path: &str| {
         Some(ProbeSpec {
             command: ["podcli", "check", "http", path].map(Into::into).to_vec(),
@@ -232,10 +227,7 @@ pub fn of_a_manifest() -> Result<ResilientService> {
             pod_overrides: Some(verbatim(
                 json!({"dnsConfig": {"options": [{"name": "ndots", "value": "2"}]}}),
             )?),
-            resources: Some(ResourceRequirements {
-                requests: quantities("100m", "64Mi"),
-                limits: quantities("1", "128Mi"),
-            }),
+            resources: Some(resources(("100m", "64Mi"), ("1", "128Mi"))),
             probes: Some(Probes {
                 startup: None,
                 readiness: probe("localhost:9898/readyz"),
@@ -268,7 +260,7 @@ pub fn of_a_manifest() -> Result<ResilientService> {
 }
 
 /// A part that is written as in Kubernetes.
-fn verbatim(part: Value) -> Result<Verbatim> {
+pub fn verbatim(part: Value) -> Result<Verbatim> {
     serde_json::from_value(part).context("failed to read a part of an example")
 }
 
