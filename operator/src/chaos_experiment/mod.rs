@@ -100,7 +100,8 @@ pub async fn run(ctx: Arc<Context>) {
     let sweeping = async {
         runtime.leadership.acquired().await;
         sweeps.ask();
-        sweep::run(runtime.clients.clone(), runtime.scopes.clone(), requests).await;
+        let is_held = || ctx.stores.config_maps.all().iter().any(|map| sweep::has_entry(map));
+        sweep::run(runtime.clients.clone(), runtime.scopes.clone(), requests, is_held).await;
     };
     let reconciling = controller::run(
         runtime,

@@ -1,8 +1,9 @@
 //! Removes fault entries that nobody would end: their experiment is gone, or does not run them any more.
 //!
 //! Reads ConfigMaps and experiments; writes fault documents. Looks when this process begins to lead, whenever an
-//! experiment is deleted, whenever its watch begins anew, and every few minutes. The pods end every fault on their
-//! own clock all the same; what is swept up is the lock, without which the target could not be hurt again.
+//! experiment is deleted, whenever its watch begins anew, and every few minutes while a cached document has an entry. The
+//! pods end every fault on their own clock all the same; what is swept up is the lock, without which the target could not be
+//! hurt again.
 
 use super::apply::write_faults;
 use super::entry::released;
@@ -42,9 +43,20 @@ pub fn sweeps() -> (Sweeps, UnboundedReceiver<()>) {
     (Sweeps(sender), receiver)
 }
 
-/// Sweeps when asked and every few minutes, and again after a failure.
-pub async fn run(clients: Clients, scopes: Vec<Scope>, mut requests: UnboundedReceiver<()>) {
-    while !matches!(tokio::time::timeout(PERIOD, requests.recv()).await, Ok(None)) {
+/// Sweeps when asked, every few minutes while something `is_held`, and again after a failure. At rest nothing is held, and
+/// nothing is asked of the API server.
+pub async fn run(
+    clients: Clients,
+    scopes: Vec<Scope>,
+    mut requests: UnboundedReceiver<()>,
+    is_held: impl Fn() -> bool,
+) {
+    loop {
+        match tokio::time::timeout(PERIOD, requests.recv()).await {
+            Ok(None) => return,
+            Err(_) if !is_held() => continue,
+            _ => {}
+        }
         // Many deletions at once are one sweep.
         while requests.try_recv().is_ok() {}
         while let Err(error) = sweep(&clients, &scopes).await {
@@ -55,6 +67,12 @@ pub async fn run(clients: Clients, scopes: Vec<Scope>, mut requests: UnboundedRe
             tokio::time::sleep(RETRY).await;
         }
     }
+}
+
+/// Whether a ConfigMap has an entry, as far as it can be read.
+pub fn has_entry(map: &ConfigMap) -> bool {
+    let text = map.data.as_ref().and_then(|data| data.get(FAULTS_KEY));
+    text.is_some_and(|text| held(text).is_some())
 }
 
 /// Looks at every fault document once; says how many were cleared.

@@ -129,7 +129,8 @@ impl<K> WatchOptions<K> {
 impl<K: Resource<DynamicType = ()>> WatchOptions<K> {
     /// Takes from an object what nobody reads.
     pub(super) fn slim(&self, object: &mut K) {
-        object.managed_fields_mut().clear();
+        // Emptied, a list would keep the room that it took.
+        object.meta_mut().managed_fields = None;
         if let Some(annotations) = &mut object.meta_mut().annotations {
             annotations.remove(LAST_APPLIED);
         }
