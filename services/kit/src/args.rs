@@ -56,8 +56,8 @@ pub struct ServiceArgs {
     /// How long requests in flight may take to finish after that.
     #[arg(long, env = "DRAIN_TIMEOUT", default_value = "30s", value_parser = parse_duration)]
     pub drain_timeout: Duration,
-    /// How long a connection may idle before a request; the request's head has 10s from its first byte on, or less where this
-    /// is less.
+    /// How long a connection may idle before a request; a head of HTTP/1.1 has 10s from its first byte on, or less where
+    /// this is less.
     #[arg(long, env = "HEADER_READ_TIMEOUT", default_value = "65s", value_parser = parse_duration)]
     pub header_read_timeout: Duration,
     /// How long a request's body may stand still before it is cut off, and how long a client may take nothing of an answer.

@@ -142,7 +142,7 @@ pub(crate) async fn connection(
     };
     let mut stream = Impatient::new(stream, limits.body_read_timeout, place, activity.clone());
     let http2 = tokio::select! {
-        begun = tokio::time::timeout(limits.header_read_timeout, stream.begins_http2()) => match begun {
+        begun = tokio::time::timeout(limits.header_read_timeout, stream.begins_http2(limits.head_timeout)) => match begun {
             Ok(Ok(http2)) => http2,
             _ => return,
         },

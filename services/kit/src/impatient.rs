@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, timeout_at};
 
 use crate::activity::Activity;
 use crate::frames::{Frames, PREFACE};
@@ -75,11 +75,17 @@ impl<S: AsyncRead + Unpin> Impatient<S> {
         };
     }
 
-    /// Waits for the first bytes, and says whether they begin a connection of HTTP/2. False where there are none.
-    pub(crate) async fn begins_http2(&mut self) -> io::Result<bool> {
+    /// Waits for the first bytes, and says whether they begin a connection of HTTP/2. False where there are none. Who has sent a
+    /// part of such a beginning has `patience` for the rest.
+    pub(crate) async fn begins_http2(&mut self, patience: Duration) -> io::Result<bool> {
         let (mut bytes, mut come) = ([0; PREFACE.len()], 0);
+        let mut end = None;
         while let Some(free @ [_, ..]) = bytes.get_mut(come..) {
-            let more = self.stream.read(free).await?;
+            let more = match end {
+                None => self.stream.read(free).await?,
+                Some(end) => timeout_at(end, self.stream.read(free)).await??,
+            };
+            end.get_or_insert_with(|| Instant::now() + patience);
             come += more;
             if more == 0 || bytes.get(..come) != PREFACE.get(..come) {
                 break;

@@ -16,8 +16,8 @@ pub const RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
 const PRUNE_BATCH: u64 = 1000;
 
 /// Adds a message for each channel, once for what became of the order, whichever event tells it: one whose database came back
-/// from an archive may be announced once more, under another version. Those of guests are skipped: nobody knows where to send
-/// them.
+/// from an archive may be announced once more, under another version. What could not be delivered was told to nobody. Those of
+/// guests are skipped: nobody knows where to send them.
 ///
 /// # Errors
 /// The statements'.
@@ -33,7 +33,7 @@ pub async fn add(connection: &mut PgConnection, event: Uuid, notice: &Notice) ->
         sqlx::query(
             "INSERT INTO notifications (id, event_id, channel, user_id, order_id, kind, subject, body, status, reason) \
              SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE NOT EXISTS \
-                 (SELECT FROM notifications WHERE order_id = $5 AND kind = $6 AND channel = $3) \
+                 (SELECT FROM notifications WHERE order_id = $5 AND kind = $6 AND channel = $3 AND status <> 'FAILED') \
              ON CONFLICT (event_id, channel) DO NOTHING",
         )
         .bind(Uuid::now_v7())
