@@ -25,8 +25,10 @@ use std::{
     fs::{self, DirBuilder, File},
     io::{self, Read, Write},
     os::unix::fs::DirBuilderExt,
+    panic,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
+    thread,
 };
 use tokio::runtime::Handle;
 use valerix_crds::{DestinationChoice, RestoreRoles, restore_runner::SourceArchive};
@@ -35,6 +37,8 @@ use valerix_crds::{DestinationChoice, RestoreRoles, restore_runner::SourceArchiv
 const KEY_FIELD: &str = "spec.source.identitySecretRef";
 /// How much is put aside at a time. Unit: bytes.
 const CHUNK: usize = 256 * 1024;
+/// How many of these may wait to be written.
+const CHUNKS: usize = 8;
 /// The archive's name on scratch.
 const ARCHIVE: &str = "archive.tar.zst";
 
@@ -348,23 +352,35 @@ fn open(from: &Path, key: &str) -> Result<File, Failure> {
     File::open(from).map_err(unavailable)
 }
 
-/// What cannot be read is the archive's fault, what cannot be written is the folder's.
+/// What cannot be read is the archive's fault, what cannot be written is the folder's. Another thread writes, so that reading,
+/// which is taking apart and hashing, has a core for itself.
 fn put_aside(reader: &mut dyn Read, path: &Path, member: &str) -> Result<(), archive::Error> {
     let writing = |source| archive::Error::Io {
         action: format!("put {member} aside"),
         source: of_scratch(source),
     };
     let mut target = archive::create(path).map_err(writing)?;
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        let count = reader.read(&mut buffer).map_err(|error| archive::Error::Damaged {
-            why: format!("{member}: {error}"),
-        })?;
-        if count == 0 {
-            return Ok(());
-        }
-        target.write_all(&buffer[..count]).map_err(writing)?;
-    }
+    thread::scope(|scope| {
+        let (sender, chunks) = mpsc::sync_channel::<Vec<u8>>(CHUNKS);
+        let writer = scope.spawn(move || chunks.iter().try_for_each(|chunk| target.write_all(&chunk)));
+        let read = loop {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            match (&mut *reader).take(CHUNK as u64).read_to_end(&mut chunk) {
+                Ok(0) => break Ok(()),
+                // Where nobody takes it, the writer says why.
+                Ok(_) if sender.send(chunk).is_err() => break Ok(()),
+                Ok(_) => {}
+                Err(error) => {
+                    break Err(archive::Error::Damaged {
+                        why: format!("{member}: {error}"),
+                    });
+                }
+            }
+        };
+        drop(sender);
+        let written = writer.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
+        written.map_err(writing).and(read)
+    })
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {
