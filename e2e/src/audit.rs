@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -21,9 +21,29 @@ pub fn is_of_rest(event: &Value) -> bool {
 /// # Errors
 /// If the log cannot be read.
 pub fn requests(log: &Path, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Vec<Value>> {
+    whole(|| parts(log), |parts| requests_of(parts, from, to))
+}
+
+/// What was read of all parts. A log that is put aside meanwhile is read under its new name: once more from the beginning.
+fn whole<T>(
+    list: impl Fn() -> Result<BTreeSet<PathBuf>>,
+    mut read: impl FnMut(&BTreeSet<PathBuf>) -> Result<T>,
+) -> Result<T> {
+    let mut parts = list()?;
+    loop {
+        let found = read(&parts);
+        let now = list()?;
+        if now == parts {
+            return found;
+        }
+        parts = now;
+    }
+}
+
+fn requests_of(parts: &BTreeSet<PathBuf>, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Vec<Value>> {
     let mut requests = Vec::new();
-    for path in parts(log)? {
-        let file = File::open(&path).with_context(|| format!("failed to open {}", path.display()))?;
+    for path in parts {
+        let file = File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
         for line in BufReader::new(file).lines() {
             let line = line?;
             if !line.contains(OPERATOR_USER) {
@@ -43,15 +63,15 @@ pub fn requests(log: &Path, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Ve
 }
 
 /// The log, and what was put aside when it had become too long: `audit-<time>.log`.
-fn parts(log: &Path) -> Result<Vec<PathBuf>> {
+fn parts(log: &Path) -> Result<BTreeSet<PathBuf>> {
     let folder = log.parent().context("the audit log lies in no folder")?;
     let entries = std::fs::read_dir(folder).with_context(|| format!("failed to list {}", folder.display()))?;
-    let mut found = Vec::new();
+    let mut found = BTreeSet::new();
     for entry in entries {
         let path = entry?.path();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         if path == log || name.is_some_and(|name| name.starts_with("audit-") && name.ends_with(".log")) {
-            found.push(path);
+            found.insert(path);
         }
     }
     Ok(found)
@@ -109,5 +129,28 @@ mod tests {
         assert_eq!((leases, others.get("watch pods"), others.len()), (1, Some(&1), 1));
         let later = requests(&log, "2026-11-28T10:00:01Z".parse().unwrap(), Utc::now()).unwrap();
         assert!(later.is_empty(), "{later:?}");
+    }
+
+    #[test]
+    fn what_is_put_aside_while_it_is_read_counts_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("audit.log");
+        std::fs::write(&log, "before\n").unwrap();
+        let mut reads = 0;
+        let read = whole(
+            || parts(&log),
+            |parts| {
+                reads += 1;
+                if reads == 1 {
+                    std::fs::rename(&log, folder.path().join("audit-2026-11-28T09-59-59.000.log"))?;
+                    std::fs::write(&log, "after\n")?;
+                }
+                let texts = parts.iter().map(std::fs::read_to_string);
+                Ok(texts.collect::<std::io::Result<String>>()?)
+            },
+        );
+        assert_eq!((read.unwrap().as_str(), reads), ("before\nafter\n", 2));
+        let gone = whole(|| parts(&log), |_| -> Result<()> { anyhow::bail!("it is gone") });
+        assert!(gone.is_err(), "what fails over the same parts fails");
     }
 }

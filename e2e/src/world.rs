@@ -115,7 +115,7 @@ impl World {
         Self::new(OperatorLock::Exclusive(OPERATOR.write().await), None).await
     }
 
-    /// On a cluster where both charts stand already.
+    /// On a cluster as it is: nothing is installed.
     ///
     /// # Errors
     /// If the cluster cannot be reached.

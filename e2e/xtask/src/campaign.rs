@@ -177,7 +177,7 @@ fn build_previous(paths: &Paths, log: &Log) -> Result<PathBuf> {
         fs::remove_dir_all(&checkout).with_context(|| format!("failed to remove {}", checkout.display()))?;
     }
     log.say(&format!("the release before is {revision}"));
-    git(&["worktree", "prune"]).run(log)?;
+    // By force: git may still know the one of a run that was cut short.
     git(&["worktree", "add", "--force", "--detach"])
         .arg(&checkout)
         .arg(&revision)
@@ -203,6 +203,7 @@ fn build_previous(paths: &Paths, log: &Log) -> Result<PathBuf> {
     // The next build is of this checkout, in the same folder.
     let kept = room.join("it");
     fs::copy(built, &kept).with_context(|| format!("failed to copy {}", built.display()))?;
+    git(&["worktree", "remove", "--force"]).arg(&before.checkout).run(log)?;
     Ok(kept)
 }
 

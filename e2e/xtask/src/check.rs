@@ -102,7 +102,8 @@ pub fn run(paths: &Paths, scope: Scope) -> Result<()> {
 fn stages(paths: &Paths, scope: Scope, steps: &mut Steps, count: &mut Count) -> Result<()> {
     let nodes = (scope == Scope::Placement).then_some(NODES);
     let fake_nodes = matches!(scope, Scope::Scale { .. }).then_some(FAKE_NODES);
-    let cluster = Cluster::choose(CLUSTER, paths).map(|cluster| cluster.with_nodes(nodes).with_fake_nodes(fake_nodes));
+    let cluster =
+        Cluster::choose(CLUSTER, paths).and_then(|cluster| cluster.with_nodes(nodes).with_fake_nodes(fake_nodes));
     std::thread::scope(|threads| {
         // It waits for the network while the checks compute.
         let prepared = match (&cluster, scope.includes(Scope::EndToEnd)) {
@@ -316,8 +317,8 @@ pub fn write_generated(paths: &Paths) -> Result<()> {
 }
 
 fn go_checks(paths: &Paths, count: &mut Count, log: &Log) -> Result<()> {
-    go::require_go(log)?;
     let module = paths.checkout.join("e2e/cluster");
+    go::require_go(&module, log)?;
     let unformatted = Program::new("gofmt").args(["-l", "."]).in_folder(&module).read(log)?;
     ensure!(
         unformatted.trim().is_empty(),

@@ -47,6 +47,21 @@ pub enum Refusal {
     },
     /// No Docker engine, and not a Linux host.
     NothingToRunOn,
+    /// Fake nodes on a cluster that is not the project's own.
+    NoFakeNodes,
+}
+
+impl Choice {
+    /// Fake nodes are what the project's own cluster alone can have.
+    ///
+    /// # Errors
+    /// For any other.
+    pub fn may_have_fake_nodes(&self) -> Result<(), Refusal> {
+        match self {
+            Self::Own => Ok(()),
+            Self::Context { .. } | Self::Kind => Err(Refusal::NoFakeNodes),
+        }
+    }
 }
 
 impl Refusal {
@@ -59,6 +74,7 @@ impl Refusal {
             Self::NothingToRunOn => {
                 "start Docker, or run on Linux as root, or name a cluster by KUBE_CONTEXT=<context> REGISTRY=<host>/<path>"
             }
+            Self::NoFakeNodes => "run it on Linux as root with KUBE_CONTEXT unset, where no Docker engine answers",
         }
     }
 }
@@ -73,6 +89,9 @@ impl fmt::Display for Refusal {
                 )
             }
             Self::NothingToRunOn => formatter.write_str("no Docker engine answers, and this host is not Linux"),
+            Self::NoFakeNodes => formatter.write_str(
+                "this needs fake nodes, which only the project's own cluster has: KUBE_CONTEXT is set, or a Docker engine answers",
+            ),
         }
     }
 }
@@ -201,5 +220,18 @@ mod tests {
             }),
             Err(Refusal::NothingToRunOn)
         );
+    }
+
+    #[test]
+    fn fake_nodes_are_refused_on_every_cluster_but_the_projects_own() {
+        let context = Choice::Context {
+            context: "prod".into(),
+            registry: "r.io/x".into(),
+        };
+        for other in [context, Choice::Kind] {
+            let refusal = other.may_have_fake_nodes().expect_err("it is refused");
+            assert!(refusal.remedy().contains("KUBE_CONTEXT"), "{other:?}");
+        }
+        assert_eq!(Choice::Own.may_have_fake_nodes(), Ok(()));
     }
 }

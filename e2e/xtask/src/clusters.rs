@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cluster_choice::{Choice, Seen, choose};
+use crate::cluster_choice::{Choice, Refusal, Seen, choose};
 use crate::command::Program;
 use crate::failure::WithRemedy;
 use crate::images::{self, Builder, Image};
@@ -48,16 +48,9 @@ impl<'a> Cluster<'a> {
             docker_engine: find("docker").is_some() && Program::new("docker").arg("info").succeeds(),
             linux: cfg!(target_os = "linux"),
         };
-        let choice = choose(&seen).map_err(|refusal| {
-            let remedy = refusal.remedy();
-            Err::<(), _>(refusal)
-                .remedy(remedy)
-                .err()
-                .unwrap_or_else(|| anyhow::anyhow!(remedy))
-        })?;
         Ok(Self {
             name,
-            choice,
+            choice: with_its_remedy(choose(&seen))?,
             paths,
             nodes: None,
             fake_nodes: None,
@@ -69,9 +62,15 @@ impl<'a> Cluster<'a> {
         Self { nodes, ..self }
     }
 
-    /// With so many nodes more whose pods are kwok's and run nothing, which only the project's own cluster has.
-    pub fn with_fake_nodes(self, fake_nodes: Option<u16>) -> Self {
-        Self { fake_nodes, ..self }
+    /// With so many nodes more whose pods are kwok's and run nothing.
+    ///
+    /// # Errors
+    /// On any cluster but the project's own, which alone can have some.
+    pub fn with_fake_nodes(self, fake_nodes: Option<u16>) -> Result<Self> {
+        if fake_nodes.is_some() {
+            with_its_remedy(self.choice.may_have_fake_nodes())?;
+        }
+        Ok(Self { fake_nodes, ..self })
     }
 
     /// One line about which cluster it is and why.
@@ -402,6 +401,11 @@ impl<'a> Cluster<'a> {
     fn kubeconfig_copy(&self) -> PathBuf {
         self.paths.cache.join(format!("kubeconfig-{}", self.name))
     }
+}
+
+fn with_its_remedy<T>(chosen: Result<T, Refusal>) -> Result<T> {
+    let remedy = chosen.as_ref().err().map(Refusal::remedy);
+    chosen.remedy(remedy.unwrap_or_default())
 }
 
 fn require_kubectl() -> Result<PathBuf> {

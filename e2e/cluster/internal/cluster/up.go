@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -179,28 +178,26 @@ func recordFor(options UpOptions, members []member) (record, error) {
 	if err != nil {
 		return record{}, err
 	}
-	if fakes > 0 {
-		if err := keepKwok(options); err != nil {
-			return record{}, err
-		}
+	if fakes > 0 && options.Kwok == "" && !exists(options.Cluster.Kwok()) {
+		return record{}, errors.New("fake nodes need kwok; `--kwok` names the folder of the program and its stages.yaml")
 	}
-	if !neighbour(members).Alive() {
-		return choosePlan(options, len(members), fakes)
+	if neighbour(members).Alive() {
+		known.Nodes, known.FakeNodes = len(members), fakes
+		err = writeJSON(options.Cluster.Record(), known)
+	} else {
+		known, err = choosePlan(options, len(members), fakes)
 	}
-	known.Nodes, known.FakeNodes = len(members), fakes
-	return known, writeJSON(options.Cluster.Record(), known)
+	// Last: a cluster that is refused leaves nothing behind.
+	if err == nil && fakes > 0 {
+		err = keepKwok(options)
+	}
+	return known, err
 }
 
 // keepKwok copies kwok and its stages to the cluster, which goes on without the originals.
 func keepKwok(options UpOptions) error {
 	if options.Kwok == "" {
-		if exists(options.Cluster.Kwok()) {
-			return nil
-		}
-		return errors.New("fake nodes need kwok; `--kwok` names the folder of the program and its stages.yaml")
-	}
-	if err := os.MkdirAll(options.Cluster.Dir(), 0o700); err != nil {
-		return fmt.Errorf("failed to make the cluster's folder: %w", err)
+		return nil
 	}
 	if err := copyProgram(filepath.Join(options.Kwok, "kwok"), options.Cluster.Kwok()); err != nil {
 		return err

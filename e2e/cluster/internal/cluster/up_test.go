@@ -101,18 +101,31 @@ func TestFakeNodesAreAddedToAClusterThatHasKwok(t *testing.T) {
 	}
 }
 
-func TestKwokIsKeptWithTheCluster(t *testing.T) {
-	cluster, _ := layout.StateDir(t.TempDir()).Cluster("demo")
-	options := UpOptions{Cluster: cluster}
-	if err := keepKwok(options); err == nil || !strings.Contains(err.Error(), "--kwok") {
-		t.Errorf("without kwok: %v", err)
+func TestKwokIsKeptWithTheClusterThatIsNotRefused(t *testing.T) {
+	state := layout.StateDir(t.TempDir())
+	cluster, _ := state.Cluster("demo")
+	other, _ := state.Cluster("test")
+	if err := writeJSON(other.Record(), record{Index: 2}); err != nil {
+		t.Fatal(err)
 	}
+	options := UpOptions{State: state, Cluster: cluster, Index: 2, FakeNodes: 3}
+	refused := func(by string) {
+		t.Helper()
+		if _, err := recordFor(options, make([]member, 1)); err == nil || !strings.Contains(err.Error(), by) {
+			t.Errorf("got %v, not %s", err, by)
+		}
+		if exists(cluster.Dir()) {
+			t.Errorf("refused for %s, and there is a folder", by)
+		}
+	}
+	refused("--kwok")
 	options.Kwok = t.TempDir()
 	for _, name := range []string{"kwok", "stages.yaml"} {
 		if err := os.WriteFile(filepath.Join(options.Kwok, name), []byte(name), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+	refused("taken by test")
 	if err := keepKwok(options); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +134,7 @@ func TestKwokIsKeptWithTheCluster(t *testing.T) {
 			t.Errorf("%s has %q, %v", path, content, err)
 		}
 	}
-	if err := keepKwok(UpOptions{Cluster: cluster}); err != nil {
+	if err := keepKwok(UpOptions{Cluster: cluster}); err != nil || !exists(cluster.Kwok()) {
 		t.Errorf("a cluster that has kwok: %v", err)
 	}
 }

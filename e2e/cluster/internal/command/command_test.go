@@ -1,6 +1,7 @@
 package command
 
 import (
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -56,5 +57,16 @@ func TestImagesAreKeptInTheCache(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", "/cache")
 	if folder, err := imageFolder(); err != nil || folder != filepath.Join("/cache", "valerix", "images") {
 		t.Errorf("got %s, %v", folder, err)
+	}
+}
+
+func TestAClusterThatDoesNotSayWhereItsPodsAreHasThemAnywhere(t *testing.T) {
+	command := networkPoliciesCommand()
+	if err := command.ParseFlags([]string{"--machines", "10.66.0.0/24"}); err != nil {
+		t.Fatal(err)
+	}
+	pods, err := netip.ParsePrefix(command.Flags().Lookup("pods").Value.String())
+	if err != nil || !pods.Contains(netip.MustParseAddr("10.66.128.7")) {
+		t.Errorf("got %s, %v", pods, err)
 	}
 }

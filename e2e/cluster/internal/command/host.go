@@ -142,7 +142,8 @@ func networkPoliciesCommand() *cobra.Command {
 	}
 	command.Flags().StringVar(&kubeconfig, "kubeconfig", "", "way to the API server")
 	command.Flags().StringVar(&machines, "machines", "", "range of the addresses of the nodes and their host, which are let through")
-	command.Flags().StringVar(&pods, "pods", "", "range of the addresses of the pods")
+	// A cluster that an older program brought up does not say it, and has no fake nodes: all its pods count.
+	command.Flags().StringVar(&pods, "pods", "0.0.0.0/0", "range of the addresses of the pods")
 	return command
 }
 

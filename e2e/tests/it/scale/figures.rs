@@ -36,7 +36,7 @@ impl Figure {
     }
 }
 
-/// What does not depend on the machine.
+/// What hardly depends on the machine.
 pub fn counted(row: &'static str, unit: &str, value: f64, bound: f64) -> Figure {
     let (bound, is_counted) = (Some(bound), true);
     Figure {

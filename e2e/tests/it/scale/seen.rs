@@ -1,11 +1,16 @@
 //! When a watch told what of each service: one for all, so that whoever waits asks for nothing.
 
+use anyhow::{Context, Result};
 use futures::StreamExt;
 use kube::{
     Api, Client, ResourceExt,
     runtime::{WatchStreamExt, watcher},
 };
-use std::{collections::BTreeMap, pin::pin, time::Instant};
+use std::{
+    collections::BTreeMap,
+    pin::pin,
+    time::{Duration, Instant},
+};
 use tokio::sync::watch;
 use valerix_crds::ResilientService;
 use valerix_e2e::world::is_ready;
@@ -18,8 +23,11 @@ struct Sight {
     is_ready: bool,
 }
 
-/// What was seen of each service, by namespace and name.
-pub struct Seen(watch::Receiver<BTreeMap<(String, String), Sight>>);
+/// By namespace and name.
+type Sights = BTreeMap<(String, String), Sight>;
+
+/// What was seen of each service.
+pub struct Seen(watch::Receiver<Sights>);
 
 impl Seen {
     /// Follows the services of all namespaces for as long as somebody looks.
@@ -54,21 +62,27 @@ impl Seen {
     }
 
     /// When its status spoke of that generation.
-    pub async fn observed(&self, namespace: &str, name: &str, generation: i64) -> Instant {
+    pub async fn observed(&self, namespace: &str, name: &str, generation: i64, within: Duration) -> Result<Instant> {
         let key = (namespace.to_owned(), name.to_owned());
-        let sight = |seen: &BTreeMap<_, Sight>| seen.get(&key).copied().filter(|sight| sight.observed >= generation);
-        let mut seen = self.0.clone();
-        let seen = seen.wait_for(|seen| sight(seen).is_some()).await;
-        seen.ok()
-            .and_then(|seen| sight(&seen))
-            .map_or_else(Instant::now, |sight| sight.at)
+        let has = |seen: &Sights| seen.get(&key).is_some_and(|sight| sight.observed >= generation);
+        let seen = tokio::time::timeout(within, self.wait_for(has)).await;
+        let seen = seen.with_context(|| format!("{namespace}/{name}: no status of generation {generation}"))??;
+        Ok(seen.get(&key).context("it was seen")?.at)
     }
 
     /// Waits until so many are Ready.
-    pub async fn ready(&self, services: usize) {
+    pub async fn ready(&self, services: usize) -> Result<()> {
+        self.wait_for(|seen| ready_of(seen) >= services).await.map(drop)
+    }
+
+    /// What was seen once it `holds`.
+    async fn wait_for(&self, holds: impl Fn(&Sights) -> bool) -> Result<Sights> {
         let mut seen = self.0.clone();
-        // The other end lives as long as this one.
-        drop(seen.wait_for(|seen| ready_of(seen) >= services).await);
+        let seen = seen
+            .wait_for(holds)
+            .await
+            .context("nobody watches the services any more")?;
+        Ok(seen.clone())
     }
 
     /// How many are Ready.
@@ -77,6 +91,28 @@ impl Seen {
     }
 }
 
-fn ready_of(seen: &BTreeMap<(String, String), Sight>) -> usize {
+fn ready_of(seen: &Sights) -> usize {
     seen.values().filter(|sight| sight.is_ready).count()
+}
+
+#[tokio::test]
+async fn what_nobody_watches_or_nobody_sees_is_an_error() {
+    let key = ("shop".to_owned(), "order".to_owned());
+    let at = Instant::now();
+    let sight = Sight {
+        observed: 2,
+        at,
+        is_ready: true,
+    };
+    let (sender, receiver) = watch::channel(BTreeMap::from([(key, sight)]));
+    let seen = Seen(receiver);
+    let observed = async |generation, within| seen.observed("shop", "order", generation, within).await;
+    assert_eq!(observed(2, Duration::MAX).await.unwrap(), at);
+    let late = observed(3, Duration::from_millis(1)).await.unwrap_err();
+    assert!(late.to_string().contains("shop/order"), "{late}");
+    seen.ready(1).await.unwrap();
+    drop(sender);
+    let ended = observed(3, Duration::MAX).await.unwrap_err();
+    assert!(ended.to_string().contains("nobody watches"), "{ended}");
+    assert!(seen.ready(2).await.is_err());
 }

@@ -35,13 +35,19 @@ async fn pods_keep_the_last_good_policy_and_say_why_until_the_operator_puts_it_b
     let maps = world.api::<ConfigMap>(SHOP);
     let good = maps.get(&name).await?.data.unwrap_or_default()[names::POLICY_KEY].clone();
 
-    operator::scale(&world, 0).await?;
-    let spoilt = Patch::Merge(json!({"data": {names::POLICY_KEY: "{not json"}}));
-    maps.patch(&name, &PatchParams::default(), &spoilt).await?;
-    let refused = reports(&world, &pods, "1", |policy| policy["error"].is_string()).await;
+    let refused = async {
+        operator::scale(&world, 0).await?;
+        let spoilt = Patch::Merge(json!({"data": {names::POLICY_KEY: "{not json"}}));
+        maps.patch(&name, &PatchParams::default(), &spoilt).await?;
+        let refused = reports(&world, &pods, "1", |policy| policy["error"].is_string()).await;
+        refused.context("the pods do not say that the policy is spoilt")
+    }
+    .await;
     // Also after a failure: others need it.
-    operator::scale(&world, 1).await?;
-    for policy in refused.context("the pods do not say that the policy is spoilt")? {
+    let back = operator::scale(&world, 1).await;
+    let refused = refused?;
+    back?;
+    for policy in refused {
         ensure!(
             policy["hash"] == hash.as_str(),
             "it is no more the last good one: {policy}"

@@ -9,11 +9,14 @@ use valerix_e2e::world::{SHOP, World, has_condition};
 
 /// Changes that are timed.
 const CHANGES: u32 = 20;
-/// The slowest of them. Most of it is the kubelet's, which looks at a pod's volumes when the pod changes.
-const SLOWEST: Duration = Duration::from_secs(2);
+/// Nine of ten of them. Most of it is the kubelet's, which looks at a pod's volumes when the pod changes.
+const NINE_OF_TEN: Duration = Duration::from_secs(2);
+/// The slowest. A kubelet that is told of a change before it can see it is told again three seconds later, and a status is
+/// written once a second.
+const SLOWEST: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_change_of_a_policy_is_proven_by_every_pod_within_two_seconds() -> Result<()> {
+async fn nine_of_ten_changes_of_a_policy_are_proven_by_every_pod_within_two_seconds() -> Result<()> {
     let world = World::alone().await?;
     let consecutive = world
         .api::<ResilientService>(SHOP)
@@ -25,15 +28,23 @@ async fn every_change_of_a_policy_is_proven_by_every_pod_within_two_seconds() ->
         .context("order's first target has a breaker")?
         .consecutive_failures
         .unwrap_or_default();
-    let mut took = Vec::new();
-    for change in (0..CHANGES).rev() {
-        // The last one is what it was.
-        took.push(changed(&world, consecutive + change).await?);
+    let timed = async {
+        let mut took = Vec::new();
+        for change in 1..=CHANGES {
+            took.push(changed(&world, consecutive + change).await?);
+        }
+        anyhow::Ok(took)
     }
+    .await;
+    // Also after a failure: others wait for this breaker.
+    let put_back = changed(&world, consecutive).await;
+    let mut took = timed?;
+    put_back.context("failed to put the breaker back")?;
     took.sort_unstable();
     let of = |share: usize| took.get((took.len() - 1) * share / 100).copied().unwrap_or_default();
-    eprintln!("a policy proven by every pod: p50 {:?}, slowest {:?}", of(50), of(100));
-    ensure!(of(100) < SLOWEST, "the slowest of {CHANGES} changes took {:?}", of(100));
+    let told = format!("p50 {:?}, p90 {:?}, slowest {:?}", of(50), of(90), of(100));
+    eprintln!("a policy proven by every pod: {told}");
+    ensure!(of(90) < NINE_OF_TEN && of(100) < SLOWEST, "{CHANGES} changes: {told}");
     Ok(())
 }
 

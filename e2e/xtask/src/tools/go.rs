@@ -17,8 +17,12 @@ use crate::steps::Log;
 /// The Kubernetes that the project's own cluster runs, kind's node image holds, and manifests are checked against.
 pub const KUBERNETES: &str = "1.34.3";
 
-/// The oldest Go 1 that builds every module: the newest `go` line among them.
+/// The oldest Go 1 that builds every module that the tests need: the newest `go` line among them. kwok's, which only a
+/// campaign needs, asks for a newer one itself.
 const GO_MINOR: u32 = 25;
+
+/// What to do when Go finds no sources.
+const PROXY: &str = "make the Go module proxy reachable (`go env GOPROXY`), then run the same command again";
 
 /// A released Go program.
 #[derive(Debug, Clone, Copy)]
@@ -142,20 +146,32 @@ impl GoProgram {
 pub fn install_kwok(paths: &Paths, log: &Log) -> Result<PathBuf> {
     let program = KWOK.install(paths, log)?;
     let folder = program.parent().context("failed to name kwok's folder")?.to_owned();
-    let stages = folder.join("stages.yaml");
-    if !stages.exists() {
-        let module = go(&paths.checkout.join(KWOK.module))
-            .args(["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"])
-            .read(log)?;
-        let module = Path::new(module.trim()).join("kustomize/stage");
-        let read = |file: &str| {
-            let path = module.join(file);
-            fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))
-        };
-        let texts = STAGES.into_iter().map(read).collect::<Result<Vec<_>>>()?;
-        fs::write(&stages, texts.join("\n---\n")).with_context(|| format!("failed to write {}", stages.display()))?;
-    }
+    let module = paths.checkout.join(KWOK.module);
+    require_go(&module, log)?;
+    // Its sources, also where the program was built before they were thrown away.
+    let downloaded = go(&module)
+        .args(["mod", "download", "-json", "sigs.k8s.io/kwok"])
+        .read(log)
+        .remedy(PROXY)?;
+    let downloaded: serde_json::Value = serde_json::from_str(&downloaded).context("failed to read go's answer")?;
+    let sources = downloaded["Dir"]
+        .as_str()
+        .context("go does not say where kwok's sources are")?;
+    write_stages(&Path::new(sources).join("kustomize/stage"), &folder.join("stages.yaml"))?;
     Ok(folder)
+}
+
+/// Each time anew, as another checkout may want others, and under another name first: a part of it never looks like all.
+fn write_stages(sources: &Path, path: &Path) -> Result<()> {
+    let read = |file: &str| {
+        let path = sources.join(file);
+        fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))
+    };
+    let texts = STAGES.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+    let unfinished = path.with_extension(std::process::id().to_string());
+    fs::write(&unfinished, texts.join("\n---\n"))
+        .and_then(|()| fs::rename(&unfinished, path))
+        .with_context(|| format!("failed to write {}", path.display()))
 }
 
 /// The version of the module that holds `package`, as a `go.mod` requires it.
@@ -203,11 +219,10 @@ pub fn go(module: &Path) -> Program {
 
 /// Builds a package into `path`, and tells how far it is.
 fn go_build(module: &Path, package: &str, ldflags: &str, path: &Path, log: &Log) -> Result<()> {
-    const REMEDY: &str = "make the Go module proxy reachable (`go env GOPROXY`), then run the same command again";
-    require_go(log)?;
+    require_go(module, log)?;
     let folder = path.parent().context("failed to name the program's folder")?;
     fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
-    let listed = go(module).args(["list", "-deps", package]).read(log).remedy(REMEDY)?;
+    let listed = go(module).args(["list", "-deps", package]).read(log).remedy(PROXY)?;
     let all: BTreeSet<&str> = listed.lines().collect();
     // Built under another name and then renamed: a build that was cut short never looks finished.
     let unfinished = path.with_extension(std::process::id().to_string());
@@ -222,7 +237,7 @@ fn go_build(module: &Path, package: &str, ldflags: &str, path: &Path, log: &Log)
                 log.set_progress(format!("{compiled} of {} Go packages", all.len()));
             }
         })
-        .remedy(REMEDY)?;
+        .remedy(PROXY)?;
     fs::rename(&unfinished, path).with_context(|| format!("failed to move {} into place", path.display()))
 }
 
@@ -259,19 +274,30 @@ pub fn kubectl_for(name: &str, cluster_program: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Fails with the remedy when Go is not there, or older than the programs that it is to build.
+/// Fails with the remedy when Go is not there, or older than the module that it is to build.
 ///
 /// # Errors
 /// When `go` is not in PATH, or not new enough.
-pub fn require_go(log: &Log) -> Result<()> {
-    const REMEDY: &str = "install Go 1.25 or newer: https://go.dev/dl";
-    find("go").context("go was not found").remedy(REMEDY)?;
+pub fn require_go(module: &Path, log: &Log) -> Result<()> {
+    let oldest = oldest_go(module)?;
+    let remedy = format!("install Go 1.{oldest} or newer: https://go.dev/dl");
+    find("go").context("go was not found").remedy(&remedy)?;
     let said = Program::new("go").args(["env", "GOVERSION"]).read(log)?;
     let minor = minor_of(&said).with_context(|| format!("failed to read Go's version {:?}", said.trim()))?;
-    let is_new = (minor >= GO_MINOR).then_some(());
+    let is_new = (minor >= oldest).then_some(());
     is_new
         .with_context(|| format!("{} is too old", said.trim()))
-        .remedy(REMEDY)
+        .remedy(remedy)
+}
+
+/// The oldest Go 1 for a module: its own `go` line, unless others of the same run need a newer one.
+fn oldest_go(module: &Path) -> Result<u32> {
+    let file = module.join("go.mod");
+    let text = fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
+    let asked = text.lines().find_map(|line| line.strip_prefix("go "));
+    let asked = asked.and_then(|version| minor_of(&format!("go{version}")));
+    let asked = asked.with_context(|| format!("{} names no version of Go", file.display()))?;
+    Ok(asked.max(GO_MINOR))
 }
 
 fn minor_of(version: &str) -> Option<u32> {
@@ -345,15 +371,31 @@ mod tests {
             assert_eq!(minor_of(said), minor, "{said}");
         }
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let asked = ["cluster", "store", "tools"].map(|module| {
-            let text = fs::read_to_string(root.join(module).join("go.mod")).expect("a module");
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix("go "))
-                .expect("a version");
-            minor_of(&format!("go{line}")).expect("a number")
-        });
-        assert_eq!(asked.into_iter().max(), Some(GO_MINOR));
+        for (module, oldest) in [("cluster", 25), ("store", 25), ("tools", 25), ("kwok", 26)] {
+            assert_eq!(oldest_go(&root.join(module)).expect("a version"), oldest, "{module}");
+        }
+    }
+
+    #[test]
+    fn the_stages_are_those_of_the_sources_whatever_lay_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sources = folder.path().join("sources");
+        for (number, stage) in STAGES.into_iter().enumerate() {
+            let file = sources.join(stage);
+            fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+            fs::write(file, format!("stage: {number}")).expect("a file");
+        }
+        let path = folder.path().join("stages.yaml");
+        fs::write(&path, "stage: 0\n---\nsta").expect("a file");
+        write_stages(&sources, &path).expect("stages");
+        let written = fs::read_to_string(&path).expect("a file");
+        assert_eq!(
+            written,
+            "stage: 0\n---\nstage: 1\n---\nstage: 2\n---\nstage: 3\n---\nstage: 4"
+        );
+        // Whoever sees no sources leaves what is there.
+        write_stages(folder.path(), &path).expect_err("there are none");
+        assert_eq!(fs::read_to_string(&path).expect("a file"), written);
     }
 
     #[test]
