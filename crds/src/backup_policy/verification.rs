@@ -1,7 +1,7 @@
 //! Whether stored archives are restored on trial, and what must hold of what comes out.
 
-use crate::Duration;
 use crate::duration::is_duration;
+use crate::{Duration, NetworkPolicyMode};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,9 @@ pub struct BackupVerification {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(concat!(is_duration!("self"), " && duration(self) > duration('0s')")).message("budget must be more than 0s: no restore takes less"))]
     pub budget: Option<Duration>,
+    /// Managed makes a NetworkPolicy that holds the pods of trial restores back, None makes none. Default: Managed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicyMode>,
 }
 
 /// Which archives are restored on trial.

@@ -186,7 +186,7 @@ pub fn accepted() -> Vec<Value> {
         chaos(json!({"cpuStress": {"loadPercent": 50, "workers": 4}, "duration": "1m"})),
         chaos(json!({"memoryStress": {"size": "256Mi"}, "duration": "1m"})),
         policy(json!({"schedule": {"timeOfDay": "23:59", "catchUpWindow": "1m"}, "job": {"deadline": "20h"}})),
-        policy(json!({"job": {"deadline": "1s"}, "verification": {"budget": "1ms"}})),
+        policy(json!({"job": {"deadline": "1s"}, "verification": {"budget": "1ms", "networkPolicy": "None"}})),
         policy(json!({"encryption": {"ageRecipients": [PUBLIC], "identitySecretRef": {"name": "key"}}})),
         in_bucket(
             json!({"bucket": "a.b-1", "endpoint": "https://minio.storage.svc:65535/", "caSecretRef": {"name": "a"}}),

@@ -12,7 +12,7 @@ pub use run::ByHand;
 
 use super::{
     build::{self, Resources},
-    dereference::Observed,
+    dereference::{Observed, is_trial},
     error::Error,
     job::{JobState, job_state, lacks_pod},
     records::{Correction, Evidence, Rebuild, correction_patch, told_patch},
@@ -28,7 +28,6 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
     core::v1::Event,
-    networking::v1::NetworkPolicy,
     rbac::v1::RoleBinding,
 };
 use kube::{
@@ -39,7 +38,10 @@ use kube::{
 use prometheus::IntCounterVec;
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, fmt::Debug};
-use valerix_crds::{Backup, BackupPolicy, UploadState, names::APPLIED_ANNOTATION};
+use valerix_crds::{
+    Backup, BackupPolicy, UploadState,
+    names::{APPLIED_ANNOTATION, POLICY_LABEL},
+};
 
 /// Writes for one controller.
 pub struct Writer {
@@ -54,21 +56,65 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Applies the children; the CronJob last, since it may fire at once. Says which were put back.
+    /// Keeps trial restores from everybody whom they need not talk to: to be called before any begins. Adds to `repaired`
+    /// what was put back.
+    ///
+    /// # Errors
+    /// That the NetworkPolicy does not stand as desired. Backups and trials go on all the same.
+    pub async fn confine(
+        &self,
+        plan: &Plan,
+        resources: &Resources,
+        observed: &Observed,
+        repaired: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        let live = observed.network_policy.as_deref();
+        if let Some(desired) = &resources.network_policy {
+            let outcome = self.applier.apply(desired, live).await;
+            if outcome.map_err(|source| Error::Apply { source })? == Applied::Repaired {
+                repaired.push(format!("NetworkPolicy {}", desired.name_any()));
+            }
+            return Ok(());
+        }
+        let Some(live) = live else { return Ok(()) };
+        // Without trials any more, the one at work is held back to its end. With None it is let go at once: it may hang on this.
+        if build::holds_back(plan) && self.trial_at_work(plan, observed).await? {
+            return Ok(());
+        }
+        self.prune(&resources.cron_job, live).await
+    }
+
+    /// Whether a trial restore is at work. The cache may not have one that was just begun.
+    async fn trial_at_work(&self, plan: &Plan, observed: &Observed) -> Result<bool, Error> {
+        let at_work = |job: &Job| job_state(job) == JobState::Active;
+        if observed.trials.iter().any(|job| at_work(job)) {
+            return Ok(true);
+        }
+        let jobs: Api<Job> = self.clients.api(&plan.namespace);
+        let of_policy = ListParams::default().labels(&format!("{POLICY_LABEL}={}", plan.name));
+        let found = jobs.list(&of_policy).await;
+        let found = found.map_err(Error::api("list the Jobs of", &plan.name))?;
+        Ok(found.iter().any(|job| is_trial(job, &plan.name) && at_work(job)))
+    }
+
+    /// Applies the children but the NetworkPolicy, which [`Writer::confine`] does; the CronJob last, since it may fire at
+    /// once. Adds to `repaired` which were put back.
     ///
     /// # Errors
     /// The first child that does not stand as desired.
-    pub async fn children(&self, resources: Resources, observed: &Observed) -> Result<Vec<String>, Error> {
+    pub async fn children(
+        &self,
+        resources: Resources,
+        observed: &Observed,
+        repaired: &mut Vec<String>,
+    ) -> Result<(), Error> {
         let Resources {
             service_account,
             role_binding,
             verifier,
-            network_policy,
+            network_policy: _,
             cron_job,
         } = resources;
-        // Before any trial begins. Where it is refused, backups and trials go on all the same, and that is told at the end.
-        let confined = self.confine(network_policy, observed, &cron_job).await;
-        let mut repaired = Vec::new();
         let mut note = |kind: &str, name: String, outcome: Applied| {
             if outcome == Applied::Repaired {
                 repaired.push(format!("{kind} {name}"));
@@ -96,7 +142,7 @@ impl Writer {
             }
             let Some(role_binding) = role_binding else { continue };
             if self.make_room(&role_binding, live.1.as_deref()).await? {
-                return Ok(repaired);
+                return Ok(());
             }
             let outcome = self
                 .applier
@@ -111,32 +157,7 @@ impl Writer {
             .await
             .map_err(failed)?;
         note("CronJob", cron_job.name_any(), outcome);
-        if let Some((name, outcome)) = confined? {
-            note("NetworkPolicy", name, outcome);
-        }
-        Ok(repaired)
-    }
-
-    /// Keeps trial restores from everybody whom they need not talk to. `owned` names the policy as its owner.
-    async fn confine(
-        &self,
-        desired: Option<NetworkPolicy>,
-        observed: &Observed,
-        owned: &CronJob,
-    ) -> Result<Option<(String, Applied)>, Error> {
-        let live = observed.network_policy.as_deref();
-        match (desired, live) {
-            (Some(desired), live) => {
-                let outcome = self.applier.apply(&desired, live).await;
-                let outcome = outcome.map_err(|source| Error::Apply { source })?;
-                Ok(Some((desired.name_any(), outcome)))
-            }
-            // A trial that is at work is held back to its end.
-            (None, Some(live)) if !observed.trials.iter().any(|job| job_state(job) == JobState::Active) => {
-                self.prune(owned, live).await.map(|()| None)
-            }
-            (None, _) => Ok(None),
-        }
+        Ok(())
     }
 
     /// Takes a child away that nothing needs any more. `owned` names the policy as its owner.

@@ -70,8 +70,7 @@ pub fn dereference(policy: &BackupPolicy, stores: &Stores) -> Observed {
     let account = format!("{name}-backup");
     let verifier = format!("{name}-verify");
     let mut jobs = live(stores.jobs.of(&namespace, &name));
-    let trial = format!("{name}-v");
-    let trials = jobs.extract_if(.., |job| job.name_any().starts_with(&trial)).collect();
+    let trials = jobs.extract_if(.., |job| is_trial(job, &name)).collect();
     let removal = backup_runner::removal_job_name(&name, &uid);
     let removal = jobs.extract_if(.., |job| job.name_any() == removal).last();
     Observed {
@@ -89,6 +88,12 @@ pub fn dereference(policy: &BackupPolicy, stores: &Stores) -> Observed {
         pods: stores.pods.of(&namespace, &name),
         refused: BTreeMap::new(),
     }
+}
+
+/// Whether a Job of this policy is a trial restore.
+pub fn is_trial(job: &Job, policy: &str) -> bool {
+    let name = job.name_any();
+    name.strip_prefix(policy).is_some_and(|rest| rest.starts_with("-v"))
 }
 
 fn live<K: Resource>(objects: Vec<Arc<K>>) -> Vec<Arc<K>> {

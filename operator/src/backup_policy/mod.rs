@@ -1,8 +1,9 @@
 //! Keeps one CronJob per BackupPolicy, the records of its slots, and its status true.
 //!
-//! Reads stores; before a Job or a record is created, deleted or judged, that object once more; and the events of a Job
-//! that has no pod. Writes children, records, Jobs and the finalizer in `apply`, the policy's status and its events in
-//! `publish` and `going`, nothing else. The archive itself is the runner's (services/backup), behind the fence in the record.
+//! Reads stores; before a Job or a record is created, deleted or judged, that object once more; before what holds trials
+//! back goes, their Jobs; and the events of a Job that has no pod. Writes children, records, Jobs and the finalizer in
+//! `apply`, the policy's status and its events in `publish` and `going`, nothing else. The archive itself is the runner's
+//! (services/backup), behind the fence in the record.
 
 mod apply;
 pub(crate) mod build;
@@ -276,7 +277,8 @@ impl Controller {
         Ok(false)
     }
 
-    /// The records, then the children: what the CronJob needs before it can fire stands before it.
+    /// What holds trials back, the records, then the children: what the CronJob needs before it can fire stands before it,
+    /// and nothing that fails of these keeps the first from a trial that this pass begins.
     async fn stand(
         &self,
         policy: &BackupPolicy,
@@ -284,16 +286,23 @@ impl Controller {
         observed: &Observed,
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
-        for slot in records::wanted(plan, observed, now) {
-            self.writer.record(plan, slot, observed).await?;
+        let resources = build::build(plan);
+        let mut repaired = Vec::new();
+        let confined = self.writer.confine(plan, &resources, observed, &mut repaired).await;
+        let stood = async {
+            for slot in records::wanted(plan, observed, now) {
+                self.writer.record(plan, slot, observed).await?;
+            }
+            Box::pin(self.writer.children(resources, observed, &mut repaired)).await
         }
-        for child in Box::pin(self.writer.children(build::build(plan), observed)).await? {
+        .await;
+        for child in repaired {
             let note = format!("{child} was changed by somebody else and is as desired again");
             self.events
                 .tell(policy, [News::bad("DriftPutBack", "Apply", note)])
                 .await;
         }
-        Ok(())
+        stood.and(confined)
     }
 
     /// Ends the records of policies that are gone: of those that go while this process leads, and of those that went

@@ -22,7 +22,7 @@ use k8s_openapi::{
 };
 use std::collections::BTreeMap;
 use valerix_crds::{
-    TrialRestore,
+    NetworkPolicyMode, TrialRestore,
     names::{COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL, POLICY_LABEL, TRIAL_RESTORE},
 };
 
@@ -39,7 +39,7 @@ pub struct Resources {
     pub role_binding: RoleBinding,
     /// What a trial restore runs as and what that may do, where there are any.
     pub verifier: Option<(ServiceAccount, RoleBinding)>,
-    /// Whom a trial restore may talk to, where there are any.
+    /// Whom a trial restore may talk to, where there are any and they are held back.
     pub network_policy: Option<NetworkPolicy>,
     /// What starts the Job.
     pub cron_job: CronJob,
@@ -57,9 +57,15 @@ pub fn build(plan: &Plan) -> Resources {
         service_account: (account(plan) == own).then(|| made(own.clone())),
         role_binding: bound(own, account(plan)),
         verifier: restores.then(|| (made(verifier.clone()), bound(verifier.clone(), verifier))),
-        network_policy: restores.then(|| network_policy::build_network_policy(plan)),
+        network_policy: (restores && holds_back(plan)).then(|| network_policy::build_network_policy(plan)),
         cron_job: build_cron_job(plan),
     }
+}
+
+/// Whether trial restores are held back by a NetworkPolicy of ours.
+pub fn holds_back(plan: &Plan) -> bool {
+    let verification = plan.spec.verification.as_ref();
+    verification.and_then(|verification| verification.network_policy) != Some(NetworkPolicyMode::None)
 }
 
 fn labels(policy: &str) -> BTreeMap<String, String> {
@@ -340,6 +346,25 @@ mod tests {
         let mounts = container.volume_mounts.as_ref().unwrap();
         let destination = mounts.iter().find(|mount| mount.name == "destination").unwrap();
         assert_eq!(destination.read_only, Some(true));
+    }
+
+    #[test]
+    fn a_trial_is_held_back_unless_the_policy_says_none() {
+        for (verification, expected) in [
+            (serde_json::json!({"restore": "Weekly"}), true),
+            (
+                serde_json::json!({"restore": "Weekly", "networkPolicy": "Managed"}),
+                true,
+            ),
+            (serde_json::json!({"restore": "Weekly", "networkPolicy": "Later"}), true),
+            (serde_json::json!({"restore": "Weekly", "networkPolicy": "None"}), false),
+            (serde_json::json!({"restore": "Off", "networkPolicy": "Managed"}), false),
+        ] {
+            let mut policy = fixtures::policy();
+            policy.spec.verification = serde_json::from_value(verification.clone()).unwrap();
+            let resources = build(&validate(&policy, &fixtures::runner(), fixtures::now()).unwrap());
+            assert_eq!(resources.network_policy.is_some(), expected, "{verification}");
+        }
     }
 
     #[test]

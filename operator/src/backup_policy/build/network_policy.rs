@@ -1,18 +1,25 @@
 //! Whom the pods of a trial restore may talk to. Pure.
 //!
-//! What an archive holds runs as superuser of the server in that pod, so the pod reaches what it needs and no port of a
-//! database: names, the API server, and the store of a bucket. A claim is mounted by its node, which no NetworkPolicy of a
-//! pod speaks of.
+//! What an archive holds runs as superuser of the server in that pod, so the pod reaches what it needs: names, the API
+//! server, and the store of a bucket. A claim is mounted by its node, which no NetworkPolicy of a pod speaks of. Databases
+//! are left out by their ports alone: their hosts are in Secrets, which the operator does not read. One that listens on a
+//! port that is let out to, or in the namespace of the store, is within reach.
 
 use super::{Plan, metadata, trial_labels, verifier};
 use crate::runtime::network::{DNS_PORT, cluster_service, namespace, select, tcp, udp};
-use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+use k8s_openapi::{
+    api::networking::v1::{
+        NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+    },
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use valerix_crds::{DestinationChoice, S3Destination};
 
 /// Where OpenShift's DNS pods listen behind their Service's 53.
 const OPENSHIFT_DNS_PORT: i32 = 5353;
+/// Label of the cluster's DNS pods wherever CoreDNS took kube-dns' place, with its value. Behind their Service's 53 they may
+/// listen anywhere: Gardener's on 8053.
+const DNS_PODS: (&str, &str) = ("k8s-app", "kube-dns");
 /// Where API servers listen: the Service `kubernetes` and those of most providers; kubeadm, k3s, kind, OpenShift, Talos;
 /// minikube and vcluster; MicroK8s.
 ///
@@ -27,9 +34,18 @@ pub fn build_network_policy(plan: &Plan) -> NetworkPolicy {
         to: None,
         ports: Some(ports),
     };
+    let at_any_port = |peer| NetworkPolicyEgressRule {
+        to: Some(vec![peer]),
+        ports: None,
+    };
     let dns = [DNS_PORT, OPENSHIFT_DNS_PORT];
     let mut egress = vec![
         anywhere(dns.into_iter().flat_map(|port| [udp(port), tcp(port)]).collect()),
+        at_any_port(NetworkPolicyPeer {
+            namespace_selector: Some(LabelSelector::default()),
+            pod_selector: Some(select([DNS_PODS].map(|(key, value)| (key.into(), value.into())).into())),
+            ..NetworkPolicyPeer::default()
+        }),
         anywhere(
             API_SERVER_PORTS
                 .into_iter()
@@ -42,12 +58,11 @@ pub fn build_network_policy(plan: &Plan) -> NetworkPolicy {
         egress.push(anywhere(vec![tcp(port)]));
         // A Service may lead to another port than its own, as MinIO's 443 to 9000. In the policy's own namespace that
         // would open the databases.
-        egress.extend(elsewhere.map(|name| NetworkPolicyEgressRule {
-            to: Some(vec![NetworkPolicyPeer {
+        egress.extend(elsewhere.map(|name| {
+            at_any_port(NetworkPolicyPeer {
                 namespace_selector: Some(namespace(&name)),
                 ..NetworkPolicyPeer::default()
-            }]),
-            ports: None,
+            })
         }));
     }
     NetworkPolicy {
@@ -103,8 +118,8 @@ mod tests {
         let found = |endpoint: Option<&str>| {
             let s3 = json!({"bucket": "archives", "endpoint": endpoint, "credentialsSecretRef": {"name": "store"}});
             let egress = built(json!({"s3": s3})).spec.unwrap().egress.unwrap();
-            // Names and the API server come first.
-            let rest = serde_json::to_value(&egress[2..]).unwrap();
+            // Names, the pods that know them and the API server come first.
+            let rest = serde_json::to_value(&egress[3..]).unwrap();
             let port = rest.pointer("/0/ports/0/port").cloned().unwrap();
             assert!(
                 rest.pointer("/0/to").is_none() && rest.pointer("/0/ports/1").is_none(),
@@ -112,7 +127,7 @@ mod tests {
             );
             let elsewhere = rest.pointer("/1/to/0/namespaceSelector/matchLabels/kubernetes.io~1metadata.name");
             let elsewhere = elsewhere.map(|name| name.as_str().unwrap().to_owned());
-            assert_eq!(egress.len(), 3 + usize::from(elsewhere.is_some()), "{rest}");
+            assert_eq!(egress.len(), 4 + usize::from(elsewhere.is_some()), "{rest}");
             (port, elsewhere)
         };
         for (endpoint, port, elsewhere) in [

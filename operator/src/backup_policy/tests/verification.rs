@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fake_api::Fault;
+use http::Method;
 
 const TRIAL: &str = "/apis/batch/v1/namespaces/shop/jobs/shop-v20260821";
 const ACCOUNT: &str = "/api/v1/namespaces/shop/serviceaccounts/shop-verify";
@@ -84,6 +85,15 @@ async fn what_holds_a_trial_back_is_put_back_and_where_it_is_refused_the_trial_r
         ready["message"].to_string().contains("NetworkPolicy shop-verify"),
         "{ready}"
     );
+    // What was put back meanwhile is told.
+    api.merge(CRON_JOB, json!({"spec": {"schedule": "1 1 * * *"}}));
+    let told = tokio::time::timeout(Duration::from_secs(60), async {
+        let drift = |request: &crate::fake_api::Recorded| request.body.to_string().contains("CronJob shop was changed");
+        while !api.requests().iter().any(drift) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(told.await.is_ok(), "{:?}", api.writes());
 
     api.inject(|_| None);
     let egress = api.until(NETWORK, |_| true).await["spec"]["egress"].clone();
@@ -100,6 +110,52 @@ async fn what_holds_a_trial_back_is_put_back_and_where_it_is_refused_the_trial_r
     api.merge(TRIAL, json!({"status": {"conditions": complete}}));
     rest(&api).await;
     assert!(api.get(NETWORK).is_none());
+}
+
+#[tokio::test]
+async fn a_trial_is_held_back_from_its_beginning_whatever_hinders_the_rest() {
+    let api = FakeApi::default();
+    stored(&api);
+    let of_tomorrow = |request: &crate::fake_api::Recorded| request.method == Method::POST && request.path == RECORDS;
+    api.inject(move |request| of_tomorrow(request).then_some(Fault::Refuse(403)));
+    api.create(POLICIES, restoring());
+    let _operator = Operator::start(&api);
+    api.until(TRIAL, |_| true).await;
+    assert!(api.get(NEXT).is_none() && api.get(CRON_JOB).is_none());
+    let writes = api.writes();
+    let place = |write: &str| writes.iter().position(|done| *done == write);
+    let held = place(&format!("PATCH {NETWORK}"));
+    assert!(held.is_some() && held < place(&format!("POST {JOBS}")), "{writes:?}");
+}
+
+#[tokio::test]
+async fn a_trial_that_the_cache_does_not_know_yet_is_held_back_to_its_end() {
+    let api = FakeApi::default();
+    stored(&api);
+    let of_jobs = |request: &crate::fake_api::Recorded| request.is_watch() && request.path.ends_with("/jobs");
+    api.inject(move |request| of_jobs(request).then_some(Fault::Delay(Duration::from_secs(1_000_000))));
+    api.create(POLICIES, restoring());
+    let _operator = Operator::start(&api);
+    api.until(TRIAL, |_| true).await;
+    api.merge(POLICY, json!({"spec": {"verification": {"restore": "Off"}}}));
+    rest(&api).await;
+    // What goes is looked at after what holds trials back.
+    assert!(api.get(BINDING).is_none() && api.get(NETWORK).is_some());
+}
+
+#[tokio::test]
+async fn who_wants_no_trial_held_back_need_not_wait_for_the_one_at_work() {
+    let api = FakeApi::default();
+    stored(&api);
+    api.create(POLICIES, restoring());
+    let _operator = Operator::start(&api);
+    api.until(TRIAL, |_| true).await;
+    api.until(NETWORK, |_| true).await;
+    api.merge(POLICY, json!({"spec": {"verification": {"networkPolicy": "None"}}}));
+    rest(&api).await;
+    assert!(api.get(NETWORK).is_none() && api.get(BINDING).is_some());
+    api.merge(POLICY, json!({"spec": {"verification": {"networkPolicy": "Managed"}}}));
+    api.until(NETWORK, |_| true).await;
 }
 
 #[tokio::test]
