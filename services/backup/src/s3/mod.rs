@@ -214,6 +214,7 @@ impl Bucket {
     }
 
     async fn head_now(&self, key: &str) -> Result<Option<Head>, Error> {
+        let used = self.credentials.now();
         let request = self
             .reader
             .head_object()
@@ -227,7 +228,13 @@ impl Bucket {
             // An answer to HEAD has no body that says why; one to a listing has.
             Err(Answer::Refused { why }) => {
                 self.page(key, None).await?;
-                return Err(Answer::Refused { why }.of_reading("look at", &self.place(key)));
+                // A listing that came with newer credentials does not say why either.
+                let answer = if self.credentials.now() == used {
+                    Answer::Refused { why }
+                } else {
+                    Answer::Expired { why }
+                };
+                return Err(answer.of_reading("look at", &self.place(key)));
             }
             Err(answer) => return Err(answer.of_reading("look at", &self.place(key))),
         };
