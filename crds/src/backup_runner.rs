@@ -14,7 +14,7 @@ pub const REASONS: [(&str, &str); 27] = [
     ),
     (
         "SecretInvalid",
-        "A Secret of a database or of the bucket, or a key of it, is missing or wrong.",
+        "A Secret of a database or of the bucket, or a key of it, is missing or wrong, or the bucket's credentials have expired.",
     ),
     (
         "DatabaseRefused",

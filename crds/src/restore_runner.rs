@@ -59,7 +59,7 @@ pub const REASONS: [(&str, &str); 19] = [
     ),
     (
         "SecretInvalid",
-        "A Secret of spec.target or a key of it is missing or wrong.",
+        "A Secret of spec.target or of the archive's bucket, or a key of it, is missing or wrong, or the bucket's credentials have expired.",
     ),
     (
         "ClientUnsuitable",

@@ -254,6 +254,7 @@ mod tests {
                 credentials: "/nonexistent".into(),
                 authority: "/nonexistent".into(),
                 patience: Duration::ZERO,
+                renewal: Duration::ZERO,
                 max_object: 1,
                 part: 1,
             },

@@ -294,6 +294,11 @@ impl Destination {
         let put = bucket.complete(key, begun).await;
         let is_over = match &put {
             Ok(Put::Stored) | Err(s3::Error::Call { .. }) => false,
+            // The store has done nothing, and the parts are there for who has new credentials.
+            Err(s3::Error::Expired { .. }) => {
+                begun.sent = false;
+                false
+            }
             Ok(Put::Exists) | Err(_) => true,
         };
         if is_over && let Err(error) = bucket.abort(key, &begun.id).await {

@@ -458,6 +458,10 @@ mod tests {
                     action: "read the archive on scratch".into(),
                     source: io(number),
                 }),
+                Failure::Bucket(s3::Error::File {
+                    action: "open the archive on scratch".into(),
+                    source: std::io::Error::other(io(number)),
+                }),
             ] {
                 let said = failure.to_string();
                 assert_eq!(failure.category(), "ScratchFailed", "{said}");

@@ -32,6 +32,7 @@ use crate::{
     prepare::{Preparation, Prepared},
     record::{Fence, Record},
     removal::remove_old,
+    s3,
     settings::Settings,
     volume::Staged,
 };
@@ -352,6 +353,13 @@ impl Run {
                 // Another pod doubted this one; from here on this one is a pod like any other.
                 hand.hold = None;
                 hand.staged = false;
+            }
+            // The store has done nothing, and will say the same to whoever looks. New credentials are waited for without the fence.
+            Written::Refused(failure @ Failure::Bucket(s3::Error::Expired { .. }), _) if hand.writes < ATTEMPTS => {
+                tracing::warn!(%failure, "the write was refused; giving the fence back");
+                if let Some(mine) = hand.hold.take() {
+                    self.record.release(&mine).await.map_err(Failure::Record)?;
+                }
             }
             Written::Refused(failure, seen) => {
                 tracing::warn!(%failure, "the write was refused");

@@ -8,21 +8,32 @@ const INPUT_OUTPUT: i32 = 5;
 /// What somebody can do about an error of scratch, to follow its words; nothing where the error does not tell. `room` says how much
 /// is needed, and where that is set.
 pub(crate) fn remedy(error: &(dyn Error + 'static), room: &str) -> String {
+    let helps = causes(error).find_map(|cause| helps(cause.downcast_ref::<io::Error>()?, room));
+    helps.map(|helps| format!("; {helps}")).unwrap_or_default()
+}
+
+/// An error, what caused it, and so on. What an error of the standard library wraps is one of them, although it does not say so.
+pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    successors(Some(error), |cause: &&'a (dyn Error + 'static)| {
+        let cause: &'a (dyn Error + 'static) = *cause;
+        match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        }
+    })
+}
+
+fn helps<'a>(cause: &io::Error, room: &'a str) -> Option<&'a str> {
     use io::ErrorKind;
-    let mut causes = successors(Some(error), |cause| (**cause).source());
-    let Some(cause) = causes.find_map(|cause| cause.downcast_ref::<io::Error>()) else {
-        return String::new();
-    };
-    let helps = match cause.kind() {
+    Some(match cause.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => room,
         ErrorKind::PermissionDenied => {
             "its pod may not write to its volume scratch: look for what changes pods or their securityContext in this cluster"
         }
         ErrorKind::ReadOnlyFilesystem => DISK,
         _ if cause.raw_os_error() == Some(INPUT_OUTPUT) => DISK,
-        _ => return String::new(),
-    };
-    format!("; {helps}")
+        _ => return None,
+    })
 }
 
 /// Of a disk that fails, and that its kernel may have made read-only for that.
@@ -52,7 +63,11 @@ mod tests {
             assert_eq!(said.contains("room"), helps.contains("room"), "{source}: {said}");
             // Whatever says what was tried stands before it.
             let action = "write x".into();
-            assert_eq!(remedy(&archive::Error::Io { action, source }, "more room"), said);
+            let error = archive::Error::Io { action, source };
+            assert_eq!(remedy(&error, "more room"), said);
+            // Whatever wraps it.
+            let wrapped = io::Error::other(io::Error::other(error));
+            assert_eq!(remedy(&wrapped, "more room"), said);
         }
         assert_eq!(remedy(&io::Error::from_raw_os_error(too_many_files), "more room"), "");
         assert_eq!(remedy(&archive::Error::Damaged { why: "w".into() }, "more room"), "");

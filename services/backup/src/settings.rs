@@ -78,6 +78,10 @@ pub struct S3Arguments {
     /// How long a request to a store may take beyond the time that its bytes need. Unit: seconds.
     #[arg(long, env = "VALERIX_BACKUP_S3_REQUEST_SECONDS", default_value_t = 60)]
     pub s3_request_seconds: u64,
+    /// How long after a bucket's credentials have expired new ones in their Secret are waited for: a kubelet brings them within a
+    /// minute and a half. Unit: seconds.
+    #[arg(long, env = "VALERIX_BACKUP_S3_RENEWAL_SECONDS", default_value_t = 90)]
+    pub s3_renewal_seconds: u64,
     /// The most that one PutObject takes; what is larger is sent in parts. Unit: bytes.
     #[arg(long, env = "VALERIX_BACKUP_S3_MAX_OBJECT_BYTES", default_value_t = MAX_OBJECT)]
     pub s3_max_object_bytes: u64,
@@ -93,6 +97,7 @@ impl S3Arguments {
             credentials: self.s3_credentials_folder.clone(),
             authority: self.s3_authority_folder.clone(),
             patience: Duration::from_secs(self.s3_request_seconds),
+            renewal: Duration::from_secs(self.s3_renewal_seconds),
             max_object: self.s3_max_object_bytes,
             part: self.s3_part_bytes,
         }

@@ -145,8 +145,16 @@ impl Destination {
         }
     }
 
-    /// A slot's archive where it lies, to be read where blocking is allowed.
+    /// A slot's archive where it lies, to be read where blocking is allowed, by who would not ask for it again.
     pub(crate) async fn open(&self, slot: NaiveDate) -> Result<Box<dyn Read + Send>, Failure> {
+        self.open_as(slot, ranges::Reader::patient).await
+    }
+
+    async fn open_as(
+        &self,
+        slot: NaiveDate,
+        reading: impl FnOnce(ranges::Reader) -> ranges::Reader,
+    ) -> Result<Box<dyn Read + Send>, Failure> {
         Ok(match &self.medium {
             Medium::Volume { volume, .. } => {
                 let volume = volume.of(slot);
@@ -155,14 +163,15 @@ impl Destination {
             }
             Medium::S3(remote) => {
                 let bucket = self.bucket(remote).await?.clone();
-                Box::new(ranges::Reader::new(Handle::current(), bucket, self.place(slot).key))
+                let object = ranges::Reader::new(Handle::current(), bucket, self.place(slot).key);
+                Box::new(reading(object))
             }
         })
     }
 
     /// The manifest of a stored slot, after reading the whole archive.
     pub(crate) async fn manifest(&self, slot: NaiveDate) -> Result<Manifest, Failure> {
-        let archive = self.open(slot).await?;
+        let archive = self.open_as(slot, |object| object).await?;
         let scanned = off_thread(move || archive::scan(archive, &mut |_, _| Ok(()))).await?;
         scanned
             .map(|(manifest, _)| manifest)

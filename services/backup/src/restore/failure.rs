@@ -1,7 +1,13 @@
 //! Why a restore ended without its databases in place, and what each reason means for the status and for the Job. Pure.
 
 use super::{report, settings};
-use crate::{archive, client, connection, failure::chain, scratch::remedy, sql};
+use crate::{
+    archive, client, connection,
+    failure::chain,
+    s3,
+    scratch::{causes, remedy},
+    sql,
+};
 use std::fmt::Display;
 use valerix_crds::backup_runner::exit;
 
@@ -29,6 +35,14 @@ pub enum Failure {
         /// Its key.
         key: String,
         /// Why.
+        why: String,
+    },
+    /// The credentials or the authority of the archive's bucket are missing, wrong or over.
+    #[error("failed to fetch {key}: {why}")]
+    BucketSecret {
+        /// Its key.
+        key: String,
+        /// Which field, and what helps.
         why: String,
     },
     /// The archive is not what it should be.
@@ -104,7 +118,7 @@ impl Failure {
     pub fn category(&self) -> &'static str {
         match self {
             Self::Settings(_) => "InvalidConfiguration",
-            Self::Secrets(_) => "SecretInvalid",
+            Self::Secrets(_) | Self::BucketSecret { .. } => "SecretInvalid",
             Self::Client(_) => "ClientUnsuitable",
             Self::Server(sql::Error::Unreachable { .. }) => "DatabaseUnreachable",
             Self::Server(sql::Error::Connection { .. }) => "DatabaseRefused",
@@ -128,7 +142,11 @@ impl Failure {
     /// The process's exit code; the Job's podFailurePolicy reads it.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Settings(_) | Self::Secrets(_) | Self::Client(_) | Self::Sealed { .. } => exit::CONFIGURATION,
+            Self::Settings(_)
+            | Self::Secrets(_)
+            | Self::BucketSecret { .. }
+            | Self::Client(_)
+            | Self::Sealed { .. } => exit::CONFIGURATION,
             Self::Server(sql::Error::Unreachable { .. }) => exit::UNREACHABLE,
             Self::Server(_) => exit::CONFIGURATION,
             Self::Fetch { .. } | Self::Scratch(_) => exit::STORAGE,
@@ -169,10 +187,23 @@ pub(crate) fn of_archive(key: &str, error: archive::Error) -> Failure {
         archive::Error::Io { action, source } => match source.downcast::<OfScratch>() {
             Ok(OfScratch(source)) => Failure::Scratch(source.into()),
             Err(source) => {
+                let said = causes(&source).find_map(|cause| cause.downcast_ref::<s3::Error>());
+                if let Some(expired @ s3::Error::Expired { .. }) = said {
+                    return of_bucket(&key, expired);
+                }
                 let why = chain(&archive::Error::Io { action, source });
                 Failure::Fetch { key, why }
             }
         },
+    }
+}
+
+/// Why nothing can be fetched from the bucket of an archive of this key.
+pub(crate) fn of_bucket(key: &str, error: &s3::Error) -> Failure {
+    let (key, why) = (key.to_owned(), error.to_string());
+    match error {
+        s3::Error::Secret { .. } | s3::Error::Expired { .. } => Failure::BucketSecret { key, why },
+        _ => Failure::Fetch { key, why },
     }
 }
 
@@ -214,6 +245,7 @@ mod tests {
                 code: None,
             }),
             Failure::Fetch { key: key(), why: why() },
+            Failure::BucketSecret { key: key(), why: why() },
             Failure::Damaged { key: key(), why: why() },
             Failure::Sealed {
                 key: key(),

@@ -5,7 +5,7 @@
 //! needed first is put aside on the way there, and the rest, where there may be any, is taken from a copy.
 
 use super::{
-    failure::{Failure, of_archive, of_scratch},
+    failure::{Failure, of_archive, of_bucket, of_scratch},
     plan::Item,
     settings::Settings,
 };
@@ -148,8 +148,8 @@ impl Scratch {
             }
             Some(DestinationChoice::S3(destination)) => {
                 let reach = settings.arguments.s3.reach();
-                let bucket = Bucket::open(&destination, &reach).map_err(|error| unavailable(error.to_string()))?;
-                let reader = ranges::Reader::new(Handle::current(), bucket.clone(), key.clone());
+                let bucket = Bucket::open(&destination, &reach).map_err(|error| of_bucket(&key, &error))?;
+                let reader = ranges::Reader::new(Handle::current(), bucket.clone(), key.clone()).patient();
                 let why = match self.read(settings, move || Ok(reader)).await {
                     Err(Failure::Fetch { why, .. }) => why,
                     read => return read,

@@ -14,7 +14,9 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
+use tokio::time::{Instant, sleep};
 use valerix_crds::S3Destination;
 
 /// Keys of the credentials: ours, and those of the variables that every S3 client knows.
@@ -24,6 +26,8 @@ const SESSION_TOKEN: [&str; 2] = ["sessionToken", "AWS_SESSION_TOKEN"];
 const CERTIFICATES: [&str; 1] = ["ca.crt"];
 /// The link that leads to all that the kubelet has written of a Secret last.
 const WRITTEN_LAST: &str = "..data";
+/// Pause between two looks for credentials that take the place of expired ones.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Credentials as they are in the mounted Secret. Temporary ones are renewed there, and a run may take longer than they hold:
 /// each request looks once more.
@@ -31,32 +35,37 @@ const WRITTEN_LAST: &str = "..data";
 pub(super) struct Mounted {
     folder: PathBuf,
     secret: String,
+    /// How long after they have expired others may come.
+    renewal: Duration,
     last: Mutex<Last>,
 }
 
-/// What was whole when it was read, and whether that was the last time.
+/// What was whole when it was read, whether that was the last time, and when the store has first said that it is over.
 #[derive(Debug)]
 struct Last {
     credentials: Credentials,
     is_newest: bool,
+    expired: Option<Instant>,
 }
 
 impl Mounted {
     /// Reads them for the first time.
-    pub(super) fn open(folder: &Path, destination: &S3Destination) -> Result<Self, Error> {
+    pub(super) fn open(folder: &Path, renewal: Duration, destination: &S3Destination) -> Result<Self, Error> {
         let secret = &destination.credentials_secret_ref.name;
         Ok(Self {
             folder: folder.to_owned(),
             secret: secret.clone(),
+            renewal,
             last: Mutex::new(Last {
                 credentials: credentials(folder, secret)?,
                 is_newest: true,
+                expired: None,
             }),
         })
     }
 
     /// Those of now; where the Secret is gone or half there, those that were whole.
-    fn now(&self) -> Credentials {
+    pub(super) fn now(&self) -> Credentials {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let read = credentials(&self.folder, &self.secret);
         // Said once, and not for each piece of an archive.
@@ -64,10 +73,38 @@ impl Mounted {
             tracing::warn!(%error, "going on with the credentials that were read before");
         }
         last.is_newest = read.is_ok();
-        if let Ok(read) = read {
-            last.credentials = read;
+        if let Ok(read) = read
+            && read != last.credentials
+        {
+            (last.credentials, last.expired) = (read, None);
         }
         last.credentials.clone()
+    }
+
+    /// Waits for others than those, which have expired: whoever renews a Secret in time has a kubelet that takes a minute and more
+    /// to bring it. Says whether they came. All requests together wait once for it.
+    pub(super) async fn renewed(&self, used: &Credentials) -> bool {
+        while self.now() == *used {
+            if self.expired().elapsed() >= self.renewal {
+                return false;
+            }
+            sleep(RENEWAL_PAUSE).await;
+        }
+        true
+    }
+
+    /// When those of now were first said to be over.
+    fn expired(&self) -> Instant {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last.expired.get_or_insert_with(|| {
+            let (secret, seconds) = (&self.secret, self.renewal.as_secs());
+            tracing::warn!(
+                secret,
+                seconds,
+                "the credentials have expired; waiting for new ones in their Secret"
+            );
+            Instant::now()
+        })
     }
 }
 
@@ -201,13 +238,45 @@ mod tests {
         for (key, value) in [("accessKeyId", "old"), ("secretAccessKey", "s"), ("sessionToken", "t")] {
             put(key, value);
         }
-        let mounted = Mounted::open(folder.path(), &destination()).unwrap();
+        let mounted = Mounted::open(folder.path(), Duration::ZERO, &destination()).unwrap();
         put("accessKeyId", "new");
         assert_eq!(mounted.now().access_key_id(), "new");
         fs::remove_file(folder.path().join("secretAccessKey")).unwrap();
         put("accessKeyId", "half");
         let now = mounted.now();
         assert_eq!((now.access_key_id(), now.secret_access_key()), ("new", "s"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_credentials_are_waited_for_once_for_each_that_have_expired() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |key: &str, value: &str| fs::write(folder.path().join(key), value).unwrap();
+        put("accessKeyId", "old");
+        put("secretAccessKey", "s");
+        let renewal = Duration::from_secs(90);
+        let mounted = Mounted::open(folder.path(), renewal, &destination()).unwrap();
+        let old = mounted.now();
+        let began = Instant::now();
+        let waited = || began.elapsed().as_secs();
+        let renewing = async {
+            sleep(Duration::from_secs(70)).await;
+            put("accessKeyId", "new");
+        };
+        assert!(tokio::join!(mounted.renewed(&old), renewing).0);
+        assert!((70..75).contains(&waited()), "{}", waited());
+
+        let new = mounted.now();
+        assert!(
+            mounted.renewed(&old).await,
+            "a request that was sent with the old ones is sent again"
+        );
+        assert!(!mounted.renewed(&new).await);
+        let given_up = waited();
+        assert!((160..170).contains(&given_up), "{given_up}");
+        assert!(!mounted.renewed(&new).await);
+        assert_eq!(waited(), given_up, "nobody waits for the same once more");
+        put("accessKeyId", "newer");
+        assert!(mounted.renewed(&new).await);
     }
 
     #[test]

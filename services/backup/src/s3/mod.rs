@@ -5,6 +5,9 @@
 //! of [`parts`]. Unlike link(2) it has a half-way: an answer may be lost, and a request that
 //! is on its way cannot be called back. So whatever the answer was, what lies under the key is asked with HEAD, and an
 //! unclear answer is never followed by a second write.
+//!
+//! Of temporary credentials that are over the store says so, and has done nothing: what only reads, and a part, waits for new ones.
+//! The one write does not, as it would keep the fence for that; whoever has sent it gives the fence back and begins there.
 
 mod access;
 mod answer;
@@ -16,12 +19,14 @@ pub use error::Error;
 
 use crate::archive::Digest;
 use answer::Answer;
+use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_s3::{
     Client, Config,
     config::{
         BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
         retry::RetryConfig, timeout::TimeoutConfig,
     },
+    operation::list_objects_v2::ListObjectsV2Output,
     primitives::ByteStream,
     types::ChecksumMode as AskChecksum,
 };
@@ -35,6 +40,7 @@ use std::{
     collections::HashMap,
     future::Future,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use valerix_crds::{
@@ -95,6 +101,8 @@ pub struct Reach {
     pub authority: PathBuf,
     /// How long one request may take beyond the time that its bytes need.
     pub patience: Duration,
+    /// How long after credentials have expired new ones may come.
+    pub renewal: Duration,
     /// The most that one PutObject takes, and one part. Unit: bytes.
     pub max_object: u64,
     /// A part of what is larger. Unit: bytes.
@@ -133,6 +141,7 @@ pub struct Bucket {
     reader: Client,
     /// Sends each request once.
     writer: Client,
+    credentials: Arc<access::Mounted>,
     name: String,
     checksum: ChecksumMode,
     patience: Duration,
@@ -146,7 +155,9 @@ impl Bucket {
     /// # Errors
     /// If a Secret is missing or wrong.
     pub fn open(destination: &S3Destination, reach: &Reach) -> Result<Self, Error> {
-        let credentials = access::Mounted::open(&reach.credentials, destination)?;
+        let credentials = access::Mounted::open(&reach.credentials, reach.renewal, destination)?;
+        let credentials = Arc::new(credentials);
+        let provider: Arc<dyn ProvideCredentials> = credentials.clone();
         let trust = match access::authority(&reach.authority, destination)? {
             Some(pem) => TrustStore::empty().with_pem_certificate(pem.into_bytes()),
             None => TrustStore::default(),
@@ -169,7 +180,7 @@ impl Bucket {
         let mut config = Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new(region.to_owned()))
-            .credentials_provider(credentials)
+            .credentials_provider(provider)
             .identity_cache(IdentityCache::no_cache())
             .force_path_style(path_style)
             .http_client(http)
@@ -185,6 +196,7 @@ impl Bucket {
         Ok(Self {
             reader: Client::from_conf(reader),
             writer: Client::from_conf(writer),
+            credentials,
             name: destination.bucket.clone(),
             checksum: destination.checksum_mode.unwrap_or_default(),
             patience: reach.patience,
@@ -198,6 +210,11 @@ impl Bucket {
     /// # Errors
     /// If it cannot be found out.
     pub async fn head(&self, key: &str) -> Result<Option<Head>, Error> {
+        self.renewing(|| self.head_now(key)).await
+    }
+
+    async fn head_now(&self, key: &str) -> Result<Option<Head>, Error> {
+        let used = self.credentials.now();
         let request = self
             .reader
             .head_object()
@@ -210,8 +227,14 @@ impl Bucket {
             Err(Answer::Absent) => return Ok(None),
             // An answer to HEAD has no body that says why; one to a listing has.
             Err(Answer::Refused { why }) => {
-                self.keys(key).await?;
-                return Err(Answer::Refused { why }.of_reading("look at", &self.place(key)));
+                self.page(key, None).await?;
+                // A listing that came with newer credentials does not say why either.
+                let answer = if self.credentials.now() == used {
+                    Answer::Refused { why }
+                } else {
+                    Answer::Expired { why }
+                };
+                return Err(answer.of_reading("look at", &self.place(key)));
             }
             Err(answer) => return Err(answer.of_reading("look at", &self.place(key))),
         };
@@ -314,15 +337,7 @@ impl Bucket {
         let mut keys = Vec::new();
         let mut next = None;
         loop {
-            let request = self
-                .reader
-                .list_objects_v2()
-                .bucket(&self.name)
-                .prefix(prefix)
-                .set_continuation_token(next)
-                .send();
-            let page = self.bounded(0, request).await;
-            let page = page.map_err(|answer| answer.of_reading("list", &self.place(prefix)))?;
+            let page = self.renewing(|| self.page(prefix, next.clone())).await?;
             keys.extend(
                 page.contents()
                     .iter()
@@ -333,6 +348,18 @@ impl Bucket {
                 return Ok(keys);
             }
         }
+    }
+
+    async fn page(&self, prefix: &str, next: Option<String>) -> Result<ListObjectsV2Output, Error> {
+        let request = self
+            .reader
+            .list_objects_v2()
+            .bucket(&self.name)
+            .prefix(prefix)
+            .set_continuation_token(next)
+            .send();
+        let page = self.bounded(0, request).await;
+        page.map_err(|answer| answer.of_reading("list", &self.place(prefix)))
     }
 
     /// Removes an object; one that is not there is as good.
@@ -350,6 +377,20 @@ impl Bucket {
     /// How long a request with so many bytes may take.
     pub fn time(&self, bytes: u64) -> Duration {
         self.patience + Duration::from_secs(bytes / SLOWEST)
+    }
+
+    /// Does something again that the store has not done because the credentials were over, once there are new ones.
+    async fn renewing<Output, Attempt>(&self, attempt: impl Fn() -> Attempt) -> Result<Output, Error>
+    where
+        Attempt: Future<Output = Result<Output, Error>>,
+    {
+        loop {
+            let used = self.credentials.now();
+            match attempt().await {
+                Err(Error::Expired { .. }) if self.credentials.renewed(&used).await => {}
+                done => return done,
+            }
+        }
     }
 
     async fn bounded<Output, E>(

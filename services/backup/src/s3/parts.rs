@@ -68,6 +68,10 @@ impl Bucket {
     /// # Errors
     /// If the store does not do it.
     pub async fn begin(&self, key: &str, digest: &Digest, labels: &Labels<'_>) -> Result<Parts, Error> {
+        self.renewing(|| self.begin_now(key, digest, labels)).await
+    }
+
+    async fn begin_now(&self, key: &str, digest: &Digest, labels: &Labels<'_>) -> Result<Parts, Error> {
         let mut request = self
             .writer
             .create_multipart_upload()
@@ -109,9 +113,11 @@ impl Bucket {
             };
             let (file, before) = (archive.to_owned(), parts.whole.clone());
             let hashed = tokio::task::spawn_blocking(move || hash(&file, at, length, before)).await;
-            let (hash, whole) = hashed
-                .unwrap_or_else(|error| Err(io::Error::other(error)))
-                .map_err(reading)?;
+            let (hash, whole) = match hashed.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                // It is shorter than it was.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Sent::Changed),
+                hashed => hashed.map_err(reading)?,
+            };
             let is_last = at + length == parts.digest.bytes;
             if is_last && hex::encode(whole.clone().finalize()) != parts.digest.sha256 {
                 return Ok(Sent::Changed);
@@ -140,6 +146,7 @@ impl Bucket {
                 part = part.checksum_sha256(text);
                 sum = hash;
             }
+            let used = self.credentials.now();
             match self.bounded(length, request.send()).await {
                 Ok(sent) => {
                     parts.done.push(part.set_e_tag(sent.e_tag().map(str::to_owned)).build());
@@ -147,6 +154,7 @@ impl Bucket {
                     parts.whole = whole;
                 }
                 Err(Answer::Absent) => return Ok(Sent::Gone),
+                Err(Answer::Expired { .. }) if self.credentials.renewed(&used).await => {}
                 Err(answer) => return Err(answer.of_reading("store a part of", &self.place(key))),
             }
         }

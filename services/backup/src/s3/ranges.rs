@@ -12,8 +12,7 @@ use tokio::{runtime::Handle, task::JoinHandle, time::sleep};
 
 /// A piece. Unit: bytes.
 const PIECE: u64 = 4 << 20;
-/// Pauses before a piece is asked for again. What was read before it took a while, and would have to be read once more; and
-/// who restores has nobody else who would ask for the first one again.
+/// Pauses before a piece is asked for again: what was read before it took a while, and would have to be read once more.
 const PAUSES: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(4),
@@ -43,6 +42,8 @@ pub struct Reader {
     at: u64,
     piece: Cursor<Vec<u8>>,
     ahead: Option<JoinHandle<Result<Piece, Error>>>,
+    /// Whether that is so of the first piece as well.
+    patient: bool,
 }
 
 impl Reader {
@@ -57,17 +58,23 @@ impl Reader {
             at: 0,
             piece: Cursor::default(),
             ahead: None,
+            patient: false,
         }
+    }
+
+    /// The same for who has nobody that would ask for the first piece again.
+    pub fn patient(mut self) -> Self {
+        self.patient = true;
+        self
     }
 
     fn ask(&self) -> JoinHandle<Result<Piece, Error>> {
         let (bucket, key, at) = (self.bucket.clone(), self.key.clone(), self.at);
+        let mut pauses = pauses(at, self.patient).iter();
         self.handle.spawn(async move {
-            let mut pauses = PAUSES.iter();
             loop {
-                match (bucket.piece(&key, at).await, pauses.next()) {
-                    // New credentials may be on their way: a kubelet takes a minute to bring what is in a Secret.
-                    (Err(Error::Call { .. } | Error::Expired { .. }), Some(pause)) => sleep(*pause).await,
+                match (bucket.renewing(|| bucket.piece(&key, at)).await, pauses.next()) {
+                    (Err(Error::Call { .. }), Some(pause)) => sleep(*pause).await,
                     (answer, _) => return answer,
                 }
             }
@@ -159,6 +166,11 @@ impl Bucket {
     }
 }
 
+/// Who would ask for the first piece again says meanwhile what he waits for.
+fn pauses(at: u64, patient: bool) -> &'static [Duration] {
+    if at > 0 || patient { &PAUSES } else { &[] }
+}
+
 /// How large the object is of which `bytes <first>-<last>/<total>` is a piece that begins here.
 fn piece_of(range: &str, at: u64) -> Option<u64> {
     let (piece, total) = range.strip_prefix("bytes ")?.split_once('/')?;
@@ -169,6 +181,14 @@ fn piece_of(range: &str, at: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_piece_is_asked_for_again_only_where_nobody_else_does() {
+        assert_eq!(pauses(0, false), &[] as &[Duration]);
+        for (at, patient) in [(0, true), (PIECE, false), (PIECE, true)] {
+            assert_eq!(pauses(at, patient), PAUSES, "{at} {patient}");
+        }
+    }
 
     #[test]
     fn only_the_piece_that_was_asked_for_is_one() {

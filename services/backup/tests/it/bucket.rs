@@ -5,12 +5,13 @@ use crate::{
     api::{Moment, Trap},
     harness::{Database, Harness, POLICY_UID, RECORD, SMALL},
     steps::Steps,
-    store::{ACCESS_KEY, BUCKET, Habit, Store},
+    store::{ACCESS_KEY, BUCKET, Habit, RENEWED_KEY, Step, Store},
     trust::{AUTHORITY, acceptor},
 };
 use axum::http::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::time::Duration;
 use valerix_backup::archive;
 
 pub const KEY: &str = "pg/shop/nightly/20260821.tar.zst";
@@ -56,7 +57,14 @@ impl Bucket {
         ];
     }
 
-    /// One slot was never put twice, and never over anything.
+    /// Nobody renews credentials that have expired.
+    pub fn wait_for_no_credentials(&mut self) {
+        self.harness
+            .variables
+            .push(("VALERIX_BACKUP_S3_RENEWAL_SECONDS", "0".into()));
+    }
+
+    /// One slot was never put twice, and never over anything. What was refused as credentials were over was not sent.
     pub fn assert_one_put(&self) {
         assert_eq!(self.store.unconditional_puts(), 0, "a PUT that may overwrite");
         let puts = self.store.count(&Method::PUT);
@@ -179,6 +187,68 @@ async fn an_unclear_answer_is_settled_by_looking_and_never_by_a_second_put() {
             assert_eq!(ended.code, Some(30), "{habit:?}: {}", ended.log);
             bucket.assert_agreement();
         }
+    }
+    database.drop().await;
+}
+
+/// The kubelet brings them after the store has refused the old ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_are_renewed_cost_no_day_wherever_they_expire() {
+    let database = Database::new("orders", SMALL).await;
+    for (step, in_parts) in [
+        (Step::List, false),
+        (Step::Archive, false),
+        (Step::Part, true),
+        (Step::Archive, true),
+    ] {
+        let mut bucket = Bucket::new(&database).await;
+        if in_parts {
+            bucket.send_in_parts();
+        }
+        bucket.store.expire_with(step);
+        let pod = bucket.harness.pod("pod");
+        let refused = tokio::time::timeout(Duration::from_secs(60), async {
+            while bucket.store.expired() == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        refused.await.expect("the old ones are refused");
+        bucket.harness.s3_secret("credentials", "accessKeyId", RENEWED_KEY);
+        let ended = bucket.harness.ended(pod, "pod").await;
+        assert_eq!(ended.code, Some(0), "{step:?}: {}", ended.log);
+        assert_eq!(bucket.status()["phase"], "Completed", "{step:?}");
+        assert_eq!(bucket.store.count(&Method::PUT), 1, "{step:?}");
+        bucket.assert_agreement();
+        assert_eq!(bucket.store.left_uploads(), 0, "{step:?}");
+        assert_eq!(bucket.status()["openUploads"], Value::Null, "{step:?}");
+    }
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_by_credentials_that_nobody_renews_leaves_the_day_to_a_run_by_hand() {
+    let database = Database::new("orders", SMALL).await;
+    for in_parts in [false, true] {
+        let mut bucket = Bucket::new(&database).await;
+        if in_parts {
+            bucket.send_in_parts();
+        }
+        bucket.wait_for_no_credentials();
+        bucket.store.expire_with(Step::Archive);
+        let ended = bucket.harness.run("pod").await;
+        bucket
+            .harness
+            .assert_failed(&ended, 20, "SecretInvalid", &["have expired"]);
+        let status = bucket.status();
+        assert_ne!(
+            status["upload"]["state"], "Started",
+            "the fence is given back: {status}"
+        );
+        assert_eq!(bucket.store.count(&Method::PUT), 0);
+        bucket.harness.s3_secret("credentials", "accessKeyId", RENEWED_KEY);
+        let ended = bucket.harness.run("by-hand").await;
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
+        bucket.assert_agreement();
     }
     database.drop().await;
 }

@@ -450,6 +450,9 @@ async fn credentials_that_expire_while_an_archive_is_read_are_read_anew_and_told
     let found = verification(&harness);
     assert_eq!(found["state"], "Restored", "{found}");
 
+    harness
+        .variables
+        .push(("VALERIX_BACKUP_S3_RENEWAL_SECONDS", "0".into()));
     harness.s3_secret("credentials", "accessKeyId", ACCESS_KEY);
     trial(&harness, "another").await;
     let found = verification(&harness);

@@ -467,6 +467,19 @@ async fn an_archive_comes_back_from_a_bucket_also_where_nobody_remembers_it() {
     let ended = restoring.run("refused").await;
     restoring.assert_failed(&ended, "ArchiveUnavailable", &[&key, "InvalidAccessKeyId"]);
     assert!(!restoring.message().contains("its folder"), "{}", restoring.message());
+    let renewal = ("VALERIX_BACKUP_S3_RENEWAL_SECONDS", "0".into());
+    restoring.harness.variables.push(renewal);
+    store.expire();
+    for (id, why) in [(ACCESS_KEY, "have expired"), ("", "key accessKeyId")] {
+        restoring.harness.s3_secret("credentials", "accessKeyId", id);
+        restoring.put();
+        let ended = restoring.run("secret").await;
+        restoring.assert_failed(
+            &ended,
+            "SecretInvalid",
+            &[&key, "destination.s3.credentialsSecretRef", why],
+        );
+    }
     assert!(restoring.databases(&restoring.mark).await.is_empty());
     database.drop().await;
 }

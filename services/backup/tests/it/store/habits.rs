@@ -25,6 +25,17 @@ pub enum Habit {
     Truncate,
 }
 
+/// What credentials expire with that were good until then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A listing.
+    List,
+    /// A part of an archive.
+    Part,
+    /// What makes an archive one: a PUT, or a completion.
+    Archive,
+}
+
 /// What becomes of the next piece of an archive that is read and is not its first one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextPiece {
@@ -48,6 +59,18 @@ impl Store {
     /// The credentials that were good until now have expired; those of [`RENEWED_KEY`] are good.
     pub fn expire(&self) {
         self.0.lock().unwrap().access_key = RENEWED_KEY;
+    }
+
+    /// The same from the moment on at which it is asked for this.
+    pub fn expire_with(&self, step: Step) {
+        self.0.lock().unwrap().expires_with = Some(step);
+    }
+
+    /// What it is asked for.
+    pub(super) fn asked_for(&self, step: Step) {
+        if self.0.lock().unwrap().expires_with == Some(step) {
+            self.expire();
+        }
     }
 
     /// How many requests came with credentials that have expired.

@@ -5,7 +5,7 @@ mod habits;
 mod objects;
 mod uploads;
 
-pub use habits::{Habit, NextPiece};
+pub use habits::{Habit, NextPiece, Step};
 
 use crate::steps::{self, Steps};
 use axum::{
@@ -57,6 +57,7 @@ struct Inner {
     goes_away: bool,
     /// Whose credentials are good.
     access_key: &'static str,
+    expires_with: Option<Step>,
     /// Requests of those that were good before.
     expired: usize,
     steps: Steps,
@@ -84,6 +85,7 @@ impl Default for Store {
             absent: 0,
             goes_away: false,
             access_key: ACCESS_KEY,
+            expires_with: None,
             expired: 0,
             steps: Steps::default(),
         })))
@@ -210,8 +212,18 @@ async fn object(
         (Some(_), _) => None,
     };
     let asked = asked.map(|method| (method, key.clone()));
-    store.0.lock().unwrap().requests.extend(asked);
-    if let Err(refusal) = checked(&store, &bucket, &headers) {
+    match (upload, &method) {
+        (Some(_), &Method::PUT) => store.asked_for(Step::Part),
+        (Some(_), &Method::POST) | (None, &Method::PUT) if is_archive(&key) => store.asked_for(Step::Archive),
+        _ => {}
+    }
+    let checked = checked(&store, &bucket, &headers);
+    // Credentials that are over: as good as not sent.
+    let is_expired = |refusal: &Response| refusal.status() == StatusCode::BAD_REQUEST;
+    if !checked.as_ref().is_err_and(is_expired) {
+        store.0.lock().unwrap().requests.extend(asked);
+    }
+    if let Err(refusal) = checked {
         // An answer to HEAD has no body.
         return if method == Method::HEAD {
             refusal.status().into_response()

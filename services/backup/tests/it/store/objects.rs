@@ -1,6 +1,6 @@
 //! Whole objects: put, found and listed.
 
-use super::{NextPiece, Store, checked, habits::kept, is_archive, refusal};
+use super::{NextPiece, Step, Store, checked, habits::kept, is_archive, refusal};
 use axum::{
     body::Bytes,
     extract::{Path, Query, State},
@@ -59,6 +59,7 @@ pub(super) async fn list(
     Query(query): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
+    store.asked_for(Step::List);
     if let Err(refusal) = checked(&store, &bucket, &headers) {
         return refusal;
     }
@@ -134,6 +135,7 @@ pub(super) fn read(store: &Store, key: &str, method: &Method, asked: &HeaderMap,
     };
     if habit == Some(NextPiece::Expired) {
         store.expire();
+        store.0.lock().unwrap().expired += 1;
         return refusal(400, "ExpiredToken");
     }
     if habit == Some(NextPiece::Another) {
