@@ -28,6 +28,17 @@ pub struct Role {
     dockerfile: &'static str,
 }
 
+impl Role {
+    /// What its Dockerfile has to be told.
+    fn argument(&self) -> String {
+        if self.dockerfile == BACKUP {
+            let majors = std::env::var(POSTGRES_MAJORS).unwrap_or_else(|_| "15".into());
+            return format!("{POSTGRES_MAJORS}={majors}");
+        }
+        format!("PROGRAM={}", self.binary)
+    }
+}
+
 /// Every image that this workspace makes: the operator, the backup runner, the guard, the console, and each service of the
 /// shop.
 ///
@@ -42,7 +53,7 @@ pub fn roles(checkout: &Path) -> Result<Vec<Role>> {
     let shop = Table::read(checkout)?;
     let own = [
         role("operator", "valerix-operator", "Dockerfile"),
-        role("backup", "backup", "backup.Dockerfile"),
+        role("backup", "backup", BACKUP),
         role("guard", "guard", "Dockerfile"),
         role("console", "console", "Dockerfile"),
     ];
@@ -53,8 +64,12 @@ pub fn roles(checkout: &Path) -> Result<Vec<Role>> {
 /// The distribution that images are made from. The same names on both builders: Docker pulls them, and
 /// [`crate::clusters`] makes them in buildah's storage from the distribution's packages.
 pub const BASE: &str = "docker.io/library/debian:bookworm-slim";
+/// How the backup runner's image is made.
+const BACKUP: &str = "backup.Dockerfile";
 /// PostgreSQL: the shop's database, and the source of the backup runner's client programs.
 pub const POSTGRES: &str = "docker.io/library/postgres:15-bookworm";
+/// Names the major versions of PostgreSQL that the backup runner's image holds, for example `15 16 17 18`; without it the base's.
+const POSTGRES_MAJORS: &str = "POSTGRES_MAJORS";
 /// Redis: the shop's event streams.
 pub const REDIS: &str = "docker.io/library/redis:7.0-bookworm";
 
@@ -108,16 +123,17 @@ pub fn build(paths: &Paths, builder: Builder, programs: &Programs, log: &Log) ->
             .iter()
             .filter(|(base, _)| contains(&text, base.as_bytes()))
             .map(|(_, id)| id.as_bytes());
+        let argument = role.argument();
+        let used = used.chain([argument.as_bytes()]);
         let tag = content_tag(&text, &fs::read(&binary).context("failed to read a binary")?, used);
         let reference = format!("docker.io/valerix/{}:{tag}", role.name);
         let archive = (builder == Builder::Buildah).then(|| archives.join(format!("{}-{tag}.tar", role.name)));
         if exists(builder, &reference, archive.as_deref()) {
             log.say(&format!("{reference}: unchanged"));
         } else {
-            let program = format!("PROGRAM={}", role.binary);
             build_one(
                 builder,
-                (&dockerfile, &program),
+                (&dockerfile, &argument),
                 &context,
                 &reference,
                 archive.as_deref(),
