@@ -119,13 +119,14 @@ pub fn build(paths: &Paths, builder: Builder, programs: &Programs, log: &Log) ->
         let text = fs::read(&dockerfile).with_context(|| format!("failed to read {}", dockerfile.display()))?;
         let context = programs.path.join(&role.name);
         let binary = context.join(&role.binary);
+        let program = fs::read(&binary).context("failed to read a binary")?;
+        let argument = role.argument();
         let used = bases
             .iter()
             .filter(|(base, _)| contains(&text, base.as_bytes()))
-            .map(|(_, id)| id.as_bytes());
-        let argument = role.argument();
-        let used = used.chain([argument.as_bytes()]);
-        let tag = content_tag(&text, &fs::read(&binary).context("failed to read a binary")?, used);
+            .map(|(_, id)| id.as_bytes())
+            .chain([argument.as_bytes()]);
+        let tag = content_tag(&text, &program, used);
         let reference = format!("docker.io/valerix/{}:{tag}", role.name);
         let archive = (builder == Builder::Buildah).then(|| archives.join(format!("{}-{tag}.tar", role.name)));
         if exists(builder, &reference, archive.as_deref()) {
