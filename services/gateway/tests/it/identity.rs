@@ -210,15 +210,15 @@ async fn the_log_has_no_token() {
     ];
     for (token, status) in &tokens {
         for path in ["/api/orders/7", "/api/inventory/ps5"] {
-            // Nobody is behind the second one.
-            let expected = if *status == 200 && path.ends_with("ps5") {
-                502
+            // Nobody is behind the second one, and whether there is budget to try again is a matter of time.
+            let expected: &[u16] = if *status == 200 && path.ends_with("ps5") {
+                &[502, 503]
             } else {
-                *status
+                std::slice::from_ref(status)
             };
             let bearer = format!("Bearer {token}");
             let answer = ask(&gateway, path, &[("authorization", &bearer)]).await;
-            assert_eq!(answer.status, expected, "{path} {token}: {answer:?}");
+            assert!(expected.contains(&answer.status), "{path} {token}: {answer:?}");
         }
     }
     let text = log.text();
