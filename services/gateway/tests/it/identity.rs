@@ -227,8 +227,9 @@ async fn the_log_has_no_token() {
         "the log is not this gateway's: {text}"
     );
     for (token, _) in &tokens {
-        // All of it, and what says whose it is and that it is theirs.
-        for part in [token.as_str()].into_iter().chain(token.split('.').skip(1)) {
+        // All of it, and what says whose it is and that it is theirs; of the one that is none, its words are anybody's.
+        let parts = token.split('.').skip(1).filter(|part| part.len() > 40);
+        for part in [token.as_str()].into_iter().chain(parts) {
             let line = text.lines().find(|line| line.contains(part));
             assert_eq!(line, None, "{part} is in the log");
         }
