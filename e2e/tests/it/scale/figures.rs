@@ -38,14 +38,11 @@ impl Figure {
 
 /// What hardly depends on the machine.
 pub fn counted(row: &'static str, unit: &str, value: f64, bound: f64) -> Figure {
-    let (bound, is_counted) = (Some(bound), true);
+    let figure = timed(row, unit, value, Some(bound));
     Figure {
-        row,
-        value,
-        bound,
-        is_counted,
+        is_counted: true,
+        ..figure
     }
-    .told(unit)
 }
 
 /// What depends on it.

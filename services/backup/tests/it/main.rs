@@ -31,5 +31,6 @@ mod round_trip;
 mod steps;
 mod store;
 mod trial;
+mod trial_of_a_bucket;
 mod trust;
 mod waiting;

@@ -53,6 +53,15 @@ async fn ask(address: SocketAddr, pair: usize) -> Option<reqwest::Response> {
         .ok()
 }
 
+/// A gateway before an order at `address`, with what this folder holds.
+fn secured(address: SocketAddr, folder: &Path) -> Setup {
+    Setup::new().target("order", address).change(|config| {
+        config.tls.tls_listen_address = "127.0.0.1:0".parse().unwrap();
+        config.tls.tls_certificate_file = Some(folder.join("tls.crt"));
+        config.tls.tls_key_file = Some(folder.join("tls.key"));
+    })
+}
+
 #[tokio::test]
 async fn certificates_are_read_again_when_they_change_and_the_better_protocol_is_spoken_as_it_has_to_be() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -62,12 +71,7 @@ async fn certificates_are_read_again_when_they_change_and_the_better_protocol_is
     let address = serve(Router::new().fallback(proto)).await;
     let folder = tempfile::tempdir().unwrap();
     publish(folder.path(), PAIRS[0]);
-    let setup = Setup::new().target("order", address).change(|config| {
-        config.tls.tls_listen_address = "127.0.0.1:0".parse().unwrap();
-        config.tls.tls_certificate_file = Some(folder.path().join("tls.crt"));
-        config.tls.tls_key_file = Some(folder.path().join("tls.key"));
-    });
-    let server = setup.bind().await;
+    let server = secured(address, folder.path()).bind().await;
     let (plain, secure) = (server.address(), server.secure_address().unwrap());
     let gateway = TestServer::start(server).await;
     let answer = ask(secure, 0).await.unwrap();
@@ -105,12 +109,7 @@ async fn no_request_fails_while_certificates_change() {
     let address = serve(Router::new().fallback(any(|| async { "well" }))).await;
     let folder = tempfile::tempdir().unwrap();
     publish(folder.path(), PAIRS[0]);
-    let setup = Setup::new().target("order", address).change(|config| {
-        config.tls.tls_listen_address = "127.0.0.1:0".parse().unwrap();
-        config.tls.tls_certificate_file = Some(folder.path().join("tls.crt"));
-        config.tls.tls_key_file = Some(folder.path().join("tls.key"));
-    });
-    let server = setup.bind().await;
+    let server = secured(address, folder.path()).bind().await;
     let secure = server.secure_address().unwrap();
     let _gateway = TestServer::start(server).await;
     let url = format!("https://localhost:{}/api/orders/1", secure.port());

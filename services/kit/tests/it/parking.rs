@@ -186,6 +186,17 @@ async fn a_head_that_has_begun_has_a_time_of_its_own() {
     ask(&mut idle, "/").await;
 }
 
+/// A part of how HTTP/2 begins is a part of a head as well.
+#[tokio::test]
+async fn who_has_begun_to_speak_http2_has_the_time_of_a_head() {
+    const LIMIT: Duration = Duration::from_millis(500);
+    let server = running(|limits| limits.head_timeout = LIMIT).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
+    let took = closed(&mut stream).await;
+    assert!(took < 20 * LIMIT, "it was cut after {took:?}");
+}
+
 /// Its time begins with it, and not with the silence before.
 #[tokio::test]
 async fn a_head_that_begins_late_is_not_cut_off() {
